@@ -1,0 +1,103 @@
+// gate.cc - dispatch, restart after signals, vector state, and the two kinds of children that are
+// passed through (gate.h).
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/gate.h"
+
+#include <linux/sched.h>
+#include <sys/syscall.h>
+
+#include "platform/context.h"
+#include "preload/patcher/patcher.h"
+#include "scheduler/scheduler.h"
+#include "syscalls/call_table.h"
+#include "syscalls/counters.h"
+#include "syscalls/kernel.h"
+#include "syscalls/runtime.h"
+#include "syscalls/signals.h"
+
+namespace weft {
+namespace {
+
+static_assert(offsetof(Fiber, attention) == 24, "gate.S");
+
+bool makes_thread(const CallFrame& frame) {
+  if (frame.number == SYS_clone) return (frame.rdi & CLONE_THREAD) != 0;
+  if (frame.number != SYS_clone3) return false;
+  const auto* arguments = pointer<const clone_args>(frame.rdi);
+  return arguments != nullptr && (arguments->flags & CLONE_THREAD) != 0;
+}
+
+// Children that start on a stack of their own or share ours, and the return from a signal frame,
+// must happen where the program is, not in a frame of ours.
+bool belongs_to_site(const CallFrame& frame) {
+  switch (frame.number) {
+    case SYS_vfork:
+    case SYS_rt_sigreturn:
+      return true;
+    case SYS_clone:
+      return (frame.rdi & CLONE_VM) != 0 || frame.rsi != 0;
+    case SYS_clone3: {
+      const auto* arguments = pointer<const clone_args>(frame.rdi);
+      return arguments != nullptr && ((arguments->flags & CLONE_VM) != 0 || arguments->stack != 0);
+    }
+    default:
+      return false;
+  }
+}
+
+// Two cases, told apart by `live`: the child of a fork, whose runtime is dormant until it starts a
+// thread; and a child that shares our memory until it execs, which must not touch our state.
+GateAnswer pass_through(CallFrame& frame) {
+  if (!g_runtime.live && makes_thread(frame) && g_runtime.hooks.restart()) {
+    return weft_gate(&frame);
+  }
+  if (belongs_to_site(frame)) return {0, 1};
+  return {kernel(frame), 0};
+}
+
+Result call(const CallInfo& info, CallFrame& frame) {
+  for (;;) {
+    const Result result = info.handler(frame);
+    if (result != kRestartCall && result != kRestartUnlessHandled) return result;
+    frame.result = static_cast<uint64_t>(-EINTR);
+    const Delivered delivered = deliver_signals(frame);
+    const bool interrupted = result == kRestartCall ? delivered.without_restart : delivered.any;
+    if (interrupted) return -EINTR;
+  }
+}
+
+// For sites where the program may keep vector registers live: the area is on the fiber's stack.
+[[gnu::noinline]] Result call_saving_vectors(const CallInfo& info, CallFrame& frame) {
+  const size_t bytes = platform::vector_state_bytes();
+  void* memory = __builtin_alloca_with_align(bytes, 64 * 8);
+  platform::save_vector_state(memory);
+  const Result result = call(info, frame);
+  platform::load_vector_state(memory);
+  return result;
+}
+
+}  // namespace
+
+GateAnswer weft_gate(CallFrame* frame) {
+  if (current_worker()->intercepting == 0 || !g_runtime.live) return pass_through(*frame);
+  const CallInfo& info = call_info(frame->number);
+  if (g_runtime.options.stats) {
+    g_call_counters.by_disposition[static_cast<unsigned>(info.disposition)].fetch_add(
+        1, std::memory_order_relaxed);
+  }
+  const auto& site = *static_cast<const preload::Site*>(frame->site);
+  const bool save = (site.flags & preload::kSiteSavesVector) != 0 &&
+                    info.disposition != Disposition::pass;
+  const Result result = save ? call_saving_vectors(info, *frame) : call(info, *frame);
+  return {result, result == kExecuteAtSite ? uint64_t{1} : uint64_t{0}};
+}
+
+Result weft_gate_attention(CallFrame* frame) {
+  Fiber& fiber = *current_fiber();
+  // Relaxed: a note to ourselves by whoever wants us to make room.
+  if ((fiber.attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0) yield();
+  deliver_signals(*frame);
+  return static_cast<Result>(frame->result);
+}
+
+}  // namespace weft

@@ -1,0 +1,25 @@
+// gate.h - the gate's C++ half: from a frame to a call body, and what happens on the way out.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "syscalls/call_frame.h"
+
+namespace weft {
+
+struct GateAnswer {
+  Result result;
+  uint64_t execute_at_site;
+};
+
+// Called by gate.S. May park: everything read before is stale afterwards but the frame.
+extern "C" GateAnswer weft_gate(CallFrame* frame);
+// Attention was set: signals, a preemption. Returns the result to leave with.
+extern "C" Result weft_gate_attention(CallFrame* frame);
+
+// The assembly's labels.
+extern "C" void weft_gate_entry();
+extern "C" void weft_resume_frame(CallFrame* frame);
+
+}  // namespace weft

@@ -1,0 +1,35 @@
+// fd_table.h - what the runtime remembers of descriptors: hints that save a trip, never the truth.
+// Descriptions are shared between processes and descriptors, so each hint is used only where a
+// wrong one costs time, not correctness: the call that follows fails with EAGAIN and is done the
+// sure way. Learned at first use, forgotten by close, dup2, dup3 and close_range.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace weft {
+
+enum class FdKind : uint8_t {
+  unknown = 0,
+  bad,        // not open
+  stream,     // sockets, pipes, eventfd and what else the netpoller waits for
+  regular,    // a file in the page cache: a copy, done at once
+  direct,     // a file opened with O_DIRECT: every access waits for the disk
+  memory,     // /dev/zero, /dev/urandom and the like: never waits
+  device,     // a terminal or another character device: only the blocking pool is right
+};
+
+struct FdHint {
+  FdKind kind = FdKind::unknown;
+  bool nonblocking = false;
+  bool receive_timeout = false;  // SO_RCVTIMEO is set
+  bool send_timeout = false;     // SO_SNDTIMEO
+};
+
+// The hint; learned by asking the kernel if there is none yet.
+FdHint fd_hint(int fd);
+void set_fd_hint(int fd, FdHint hint);
+void forget_fd(int fd);
+void forget_fds(uint32_t first, uint32_t last);
+
+}  // namespace weft

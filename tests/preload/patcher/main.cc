@@ -1,0 +1,4 @@
+// main.cc - the one file of the patcher's tests that holds Catch's own main().
+// SPDX-License-Identifier: Apache-2.0
+#define CATCH_CONFIG_MAIN
+#include <catch2/catch.hpp>
