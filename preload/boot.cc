@@ -93,7 +93,7 @@ bool can_be_served() {
 
 struct Images {
   static constexpr size_t kMax = 512;
-  ImageRef refs[kMax];
+  ImageRef refs[kMax] = {};
   size_t count = 0;
 };
 

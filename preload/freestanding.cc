@@ -1,25 +1,25 @@
 // freestanding.cc - the memory functions that compilers call on their own (GCC manual, "Standards":
-// memcpy, memmove, memset, memcmp), hidden: libc's would be a call out of the guest code.
+// memcpy, memmove, memset, memcmp), local by the version script: libc's would be a call out of the guest code.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
 
 extern "C" {
 
-[[gnu::visibility("hidden")]] void* memcpy(void* target, const void* source, size_t bytes) {
+void* memcpy(void* target, const void* source, size_t bytes) {
   void* result = target;
   // Fast for the sizes that structs have: ERMS microcode, no vector register.
   asm volatile("rep movsb" : "+D"(target), "+S"(source), "+c"(bytes) : : "memory");
   return result;
 }
 
-[[gnu::visibility("hidden")]] void* memset(void* target, int value, size_t bytes) {
+void* memset(void* target, int value, size_t bytes) {
   void* result = target;
   asm volatile("rep stosb" : "+D"(target), "+c"(bytes) : "a"(value) : "memory");
   return result;
 }
 
-[[gnu::visibility("hidden")]] void* memmove(void* target, const void* source, size_t bytes) {
+void* memmove(void* target, const void* source, size_t bytes) {
   auto* to = static_cast<volatile unsigned char*>(target);
   const auto* from = static_cast<const unsigned char*>(source);
   if (reinterpret_cast<uintptr_t>(target) - reinterpret_cast<uintptr_t>(source) >= bytes) {
@@ -29,7 +29,7 @@ extern "C" {
   return target;
 }
 
-[[gnu::visibility("hidden")]] int memcmp(const void* a, const void* b, size_t bytes) {
+int memcmp(const void* a, const void* b, size_t bytes) {
   const auto* left = static_cast<const volatile unsigned char*>(a);
   const auto* right = static_cast<const unsigned char*>(b);
   for (size_t i = 0; i < bytes; i++) {

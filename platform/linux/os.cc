@@ -202,7 +202,9 @@ unsigned usable_cpus() {
   uint64_t mask[128] = {};
   const long bytes = system_call(SYS_sched_getaffinity, 0, sizeof mask, address_of(mask));
   unsigned count = 0;
-  for (long i = 0; i < bytes / 8; i++) count += static_cast<unsigned>(__builtin_popcountll(mask[i]));
+  for (long i = 0; i < bytes / 8; i++) {
+    for (uint64_t rest = mask[i]; rest != 0; rest &= rest - 1) count++;
+  }
   return count == 0 ? 1 : count;
 }
 

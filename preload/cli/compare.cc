@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <string_view>
 #include <utility>
 
 #include "preload/cli/child.h"
@@ -84,6 +85,13 @@ void compare(const CompareOptions& options) {
   if (launch.unserved) {
     throw Failure(launch.program + " " + *launch.unserved + "; there is nothing to compare");
   }
+  const char* const preloaded = std::getenv("LD_PRELOAD");
+  if (preloaded != nullptr && std::string_view(preloaded).find(kLibraryName) != std::string::npos) {
+    throw Failure(
+        "LD_PRELOAD holds libweft.so already, and would on the native side too: unset it");
+  }
+  // `WEFT=0` switches the library off: both sides would be native.
+  unsetenv("WEFT");
   catch_interrupts();
   ProcessTree::adopt_orphans();
 

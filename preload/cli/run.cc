@@ -17,7 +17,6 @@
 namespace weft::cli {
 namespace {
 
-constexpr const char* kLibraryName = "libweft.so";
 // Names libweft.so elsewhere: for tests, and for an installation that keeps the two apart.
 constexpr const char* kLibraryVariable = "WEFT_LIBRARY";
 

@@ -11,10 +11,12 @@
 
 namespace weft::cli {
 
+inline constexpr const char* kLibraryName = "libweft.so";
 inline constexpr int kWorkersMax = 256;
-// PTHREAD_STACK_MIN, and more than any program asks for by mistake.
+// As the library checks WEFT_STACK_SIZE: PTHREAD_STACK_MIN, and beyond what an address space holds
+// for many threads.
 inline constexpr int64_t kStackBytesMin = 16384;
-inline constexpr int64_t kStackBytesMax = int64_t{1} << 30;
+inline constexpr int64_t kStackBytesMax = int64_t{1} << 40;
 
 // The options as typed; empty ones are not passed on, so that WEFT_* variables keep their say.
 struct RuntimeOptions {

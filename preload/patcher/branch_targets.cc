@@ -61,14 +61,15 @@ void BranchTargets::collect() {
   if (!complete_) return;
   for (const Segment& segment : image_.segments()) {
     if ((segment.flags & PF_R) == 0) continue;
-    if ((segment.flags & PF_X) != 0) {
-      collect_code(segment);
-    } else {
-      collect_data(segment);
-    }
+    if ((segment.flags & PF_X) != 0) collect_code(segment);
+    // Code too: without -z separate-code its segment holds the constants and their switch tables.
+    collect_data(segment);
   }
   for (const Elf64_Sym& symbol : image_.symbols()) {
     if (symbol.st_shndx != SHN_UNDEF) add(image_.bias() + symbol.st_value);
+  }
+  for (const Elf64_Rela& relocation : image_.relocations()) {
+    add(image_.bias() + static_cast<uintptr_t>(relocation.r_addend));
   }
 }
 
@@ -87,11 +88,8 @@ void BranchTargets::collect_code(const Segment& segment) {
       add(target_of(at + 2));
     } else if (byte == 0x8d && (code[1] & 0xc7) == 0x05) {
       const uintptr_t target = target_of(at + 2);
-      if (image_.code_segment(target, 1) != nullptr) {
-        add(target);
-      } else {
-        read_jump_table(target);
-      }
+      add(target);
+      read_jump_table(target);
     }
   }
   // A call or jump may be the very last instruction: 5 bytes.
@@ -105,8 +103,7 @@ void BranchTargets::read_jump_table(uintptr_t table) {
   if (table % 4 != 0) return;
   const Segment* home = nullptr;
   for (const Segment& segment : image_.segments()) {
-    const bool data = (segment.flags & PF_R) != 0 && (segment.flags & PF_X) == 0;
-    if (data && segment.contains(table, 4)) home = &segment;
+    if ((segment.flags & PF_R) != 0 && segment.contains(table, 4)) home = &segment;
   }
   if (home == nullptr) return;
   for (size_t i = 0; i < kTableEntriesMax && home->contains(table + i * 4, 4); ++i) {
@@ -119,7 +116,10 @@ void BranchTargets::read_jump_table(uintptr_t table) {
 
 void BranchTargets::collect_data(const Segment& segment) {
   for (uintptr_t at = align_up(segment.begin, 8); at + 8 <= segment.end; at += 8) {
-    add(*reinterpret_cast<const uintptr_t*>(at));
+    const uintptr_t value = *reinterpret_cast<const uintptr_t*>(at);
+    add(value);
+    // DT_RELR, not applied yet.
+    add(image_.bias() + value);
   }
 }
 

@@ -5,9 +5,10 @@
 // worst. Only the one-byte branches, too frequent for that, are taken from decoded code.
 //   rel32 branches        every E8, E9, 0F 8x and C7 F8 in the executable segments
 //   rel8 branches         the decoded functions around a site (add())
-//   jump tables           every LEA of a read-only address is read as a table of 4-byte offsets
+//   jump tables           every LEA's address is read as a table of 4-byte offsets
 //   code addresses taken  every LEA of a code address
-//   absolute pointers     every aligned word of the data (switch tables of non-PIC code, &&label)
+//   absolute pointers     every aligned word of the object and what the loader will write into it
+//                         (switch tables of non-PIC code, &&label); relocated or not, both are seen
 //   symbols, landing pads from their tables (add())
 // Belongs to one scan; not thread safe.
 // SPDX-License-Identifier: Apache-2.0

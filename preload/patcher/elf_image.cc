@@ -141,6 +141,8 @@ void ElfImage::read_dynamic(const Elf64_Phdr& header) {
   uintptr_t strings = 0;
   uintptr_t gnu_hash = 0;
   uintptr_t sysv_hash = 0;
+  uintptr_t relocations = 0;
+  size_t relocation_bytes = 0;
   size_t soname_offset = 0;
   bool has_soname = false;
   for (const Elf64_Dyn& entry : entries) {
@@ -161,6 +163,12 @@ void ElfImage::read_dynamic(const Elf64_Phdr& header) {
       case DT_HASH:
         sysv_hash = table_address(entry.d_un.d_ptr);
         break;
+      case DT_RELA:
+        relocations = table_address(entry.d_un.d_ptr);
+        break;
+      case DT_RELASZ:
+        relocation_bytes = entry.d_un.d_val;
+        break;
       case DT_SONAME:
         soname_offset = entry.d_un.d_val;
         has_soname = true;
@@ -168,6 +176,11 @@ void ElfImage::read_dynamic(const Elf64_Phdr& header) {
       default:
         break;
     }
+  }
+  if (relocations != 0 && relocations % alignof(Elf64_Rela) == 0 &&
+      readable(relocations, relocation_bytes)) {
+    relocations_ = {reinterpret_cast<const Elf64_Rela*>(relocations),
+                    relocation_bytes / sizeof(Elf64_Rela)};
   }
   if (strings == 0 || !readable(strings, strings_bytes_)) return;
   strings_ = reinterpret_cast<const char*>(strings);

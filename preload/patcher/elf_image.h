@@ -47,6 +47,8 @@ class ElfImage {
   std::span<const uint8_t> unwind_header() const { return unwind_header_; }
 
   std::span<const Elf64_Sym> symbols() const { return symbols_; }
+  // DT_RELA: what the loader writes, or has written, into the object.
+  std::span<const Elf64_Rela> relocations() const { return relocations_; }
   // Address of a symbol that the object defines, 0 if it defines none of this name.
   uintptr_t find_symbol(const char* name) const;
   // Defined or only referenced: a sanitizer-built program refers to __asan_init in another object.
@@ -71,6 +73,7 @@ class ElfImage {
   std::span<const uint8_t> build_id_{};
   std::span<const uint8_t> unwind_header_{};
   std::span<const Elf64_Sym> symbols_{};
+  std::span<const Elf64_Rela> relocations_{};
   const char* strings_ = nullptr;
   size_t strings_bytes_ = 0;
   const char* soname_ = "";

@@ -163,7 +163,7 @@ long SiteCache::open_directory() const {
   const long descriptor = system_call(SYS_openat, AT_FDCWD, address_of(directory_),
                                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (descriptor < 0) return descriptor;
-  struct stat status;
+  struct stat status {};
   if (is_private(descriptor, S_IFDIR, status)) return descriptor;
   close_descriptor(descriptor);
   return -1;
@@ -201,7 +201,7 @@ bool SiteCache::load(const ElfImage& image, BoundedTable<SitePlan>& plans,
   close_descriptor(directory);
   if (file < 0) return false;
 
-  struct stat status;
+  struct stat status {};
   FileHeader header;
   bool accepted = false;
   constexpr size_t kFileBytesMax = sizeof header + kSitesMax * sizeof(SitePlan);

@@ -16,7 +16,7 @@ using platform::address_of;
 using platform::system_call;
 
 // Untouched pages cost nothing; one arena serves all the libraries that lie together.
-constexpr size_t kArenaBytes = 512 * 1024;
+constexpr size_t kArenaBytes = size_t{512} << 10;
 constexpr size_t kArenasMax = 64;
 // What a signed 32-bit offset reaches, less the longest instruction and some air.
 constexpr uintptr_t kReachBytes = (uintptr_t{1} << 31) - (1 << 16);

@@ -79,8 +79,8 @@ class Server:
     output = self.run.native(
         "/usr/bin/sysbench", "--db-driver=mysql", f"--mysql-socket={self.socket}",
         "--mysql-user=root", "--mysql-db=sbtest", "--tables=2", "--table-size=2000",
-        f"--threads={threads}", f"--events={events}", "--time=0", "oltp_read_write", command).out.decode()
-    done = re.search(r"transactions: +(\d+)", output)
+        f"--threads={threads}", f"--events={events}", "--time=0", "oltp_read_write", command)
+    done = re.search(r"transactions: +(\d+)", output.out.decode())
     return int(done.group(1)) if done else None
 
   def slap(self):

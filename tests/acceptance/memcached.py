@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# memcached.py - acceptance, slow: memcached with 8 threads, 50 clients that check every value.
+# memcached.py - acceptance, slow: memcached with 16 threads, 50 clients that check every value.
 #
 # Skipped where memcached is not installed. Ended by SIGTERM.
 # SPDX-License-Identifier: Apache-2.0
@@ -40,7 +40,7 @@ def client(port, index, gate):
 def case(run):
   port = free_port()
   user = ["-u", "nobody"] if os.getuid() == 0 else []
-  server = run.start(MEMCACHED, "-l", "127.0.0.1", "-p", port, "-t", 8, "-m", 64, *user)
+  server = run.start(MEMCACHED, "-l", "127.0.0.1", "-p", port, "-t", 16, "-m", 64, *user)
   server.wait_port(port)
   gate = clients.Gate(CLIENTS)
   done = clients.together(CLIENTS, lambda index: client(port, index, gate))
@@ -50,4 +50,4 @@ def case(run):
   return {"keys": sum(done), "shared": answer, "status": server.stop()}
 
 
-harness.main("memcached", case, needs=[MEMCACHED], native_threads=9)
+harness.main("memcached", case, needs=[MEMCACHED], native_threads=17)

@@ -9,7 +9,8 @@ import re
 import harness
 from process import free_port
 
-SERVER, CLIENT, BENCHMARK = "/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/redis-benchmark"
+SERVER, CLIENT = "/usr/bin/redis-server", "/usr/bin/redis-cli"
+BENCHMARK = "/usr/bin/redis-benchmark"
 
 
 def start(run, port):

@@ -1,5 +1,6 @@
 # command.py - what the two tests of the `weft` command share: running it, with a bound on time.
-# Usage of a test: NAME_test.py WEFT STAND_IN, the built command and the library in libweft.so's place.
+# Usage of a test: NAME_test.py WEFT STAND_IN, the built command and the library in libweft.so's
+# place.
 # SPDX-License-Identifier: Apache-2.0
 import os
 import shutil

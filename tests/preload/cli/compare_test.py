@@ -281,6 +281,13 @@ class Refused(Compare):
         self.assertEqual(self.command("compare", "--ready", "tcp:1", "true")[0], 2)
         self.check(127, "no-such: No such file or directory", server=["no-such"])
 
+    def test_command_that_runs_under_weft_itself(self):
+        library = self.path("libweft.so")
+        os.symlink(self.stand_in, library)
+        done = self.command(*self.words(), LD_PRELOAD=library, PID_FILE=self.pid_file)
+        self.assertEqual(done, (1, "", "weft: LD_PRELOAD holds libweft.so already, and would on "
+                                       "the native side too: unset it\n"))
+
     def test_server_that_cannot_be_served(self):
         program = self.compile("static", "int main(void) { return 0; }", "-static")
         self.check(1, f"{program} is statically linked: nothing can be preloaded; there is "

@@ -3,8 +3,8 @@
 # Usage: fake_server.py PORT|PATH [FAULT]. It answers each connection `native` or `weft`, by
 # whether a library is preloaded, and writes its process id to $PID_FILE.
 # Faults: dies, silent (never listens), deaf (ignores SIGTERM), daemon (forks, the parent leaves),
-# dies-later (at the first line that a client sends), crowd (a child and 9 threads), says (`weft: ...`),
-# crashes (at SIGTERM).
+# dies-later (at the first line that a client sends), crowd (a child and 9 threads), says
+# (`weft: ...`), crashes (at SIGTERM).
 # SPDX-License-Identifier: Apache-2.0
 import os
 import signal

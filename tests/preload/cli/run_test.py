@@ -9,8 +9,8 @@ import unittest
 
 import command
 
-SHOW = 'for name in LD_PRELOAD WEFT_WORKERS WEFT_STACK_SIZE WEFT_STATS WEFT_INTERCEPT WEFT_LIBRARY; ' \
-       'do eval "echo $name=\\$$name"; done'
+SHOW = 'for name in LD_PRELOAD WEFT_WORKERS WEFT_STACK_SIZE WEFT_STATS WEFT_INTERCEPT ' \
+       'WEFT_LIBRARY; do eval "echo $name=\\$$name"; done'
 RETURN_3 = "int main(void) { return 3; }"
 
 
@@ -99,7 +99,8 @@ class Unserved(command.CommandTest):
         program = self.compile("capable", RETURN_3)
         # struct vfs_cap_data, revision 2: CAP_NET_BIND_SERVICE permitted.
         try:
-            os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000000, 1024, 0, 0, 0))
+            capability = struct.pack("<5I", 0x02000000, 1024, 0, 0, 0)
+            os.setxattr(program, "security.capability", capability)
         except OSError as error:
             self.skipTest(f"file capabilities cannot be set here: {error}")
         self.check(program, "has file capabilities: the loader ignores LD_PRELOAD", 3)
@@ -179,7 +180,7 @@ class Refused(command.CommandTest):
             self.check(["run", f"--workers={value}", "true"], 2,
                        f"--workers={value}: must be a number from 1 to 256")
         self.check(["run", "--stack-size", "1", "true"], 2,
-                   "--stack-size=1: must be a number from 16384 to 1073741824")
+                   "--stack-size=1: must be a number from 16384 to 1099511627776")
         self.check(["run", "--intercept", "magic", "true"], 2,
                    "--intercept=magic: must be patch, audit or dispatch")
 

@@ -110,6 +110,8 @@ std::string run_all_sites(const Sites& sites) {
   if (sites.call("site_branch_before", 0) != -5) return "site_branch_before taken";
   if (sites.call("site_switch", 0) != pid) return "site_switch 0";
   if (sites.call("site_switch", 1) != parent) return "site_switch 1";
+  if (sites.call("site_pointer_switch", 0) != pid) return "site_pointer_switch 0";
+  if (sites.call("site_pointer_switch", 1) != parent) return "site_pointer_switch 1";
   if (sites.call("site_red_zone") != 0) return "site_red_zone";
   if (sites.call("site_flags") != 0x481) return "site_flags";
   if (sites.call("site_none") != 0x50f) return "site_none";
@@ -124,7 +126,7 @@ std::string run_all_sites(const Sites& sites) {
 }
 
 // How many system calls run_all_sites() makes.
-constexpr uint64_t kEntriesOfAllSites = 16;
+constexpr uint64_t kEntriesOfAllSites = 18;
 
 int child_runs_vfork(const Sites& sites) {
   static volatile int shared;

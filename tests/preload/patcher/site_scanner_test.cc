@@ -146,6 +146,16 @@ TEST_CASE("SiteScanner: the made-up object's traps are seen", "[scanner]") {
   std::set<uint64_t> theirs = test::objdump_syscalls(WEFT_TEST_SITES);
   for (const uint64_t site : planned_sites(scan)) CHECK(theirs.count(site) == 1);
 
+  // Only a table of pointers, not relocated here, leads to the syscall of this window.
+  const uintptr_t function = scan.image.find_symbol("site_pointer_switch");
+  REQUIRE(function != 0);
+  size_t forward = 0;
+  for (const SitePlan& plan : scan.plans) {
+    const uintptr_t window = scan.image.header() + plan.window;
+    if (window > function && window < function + 48) forward += plan.has_tail();
+  }
+  CHECK(forward == 1);
+
   const test::MappedObject bad(WEFT_TEST_BAD_SITES);
   REQUIRE(bad.valid());
   const Scan refused = scan_object(bad.header(), bad.bytes());

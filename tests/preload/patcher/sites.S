@@ -127,6 +127,24 @@ switch_end:
   ret
   end_function site_switch
 
+# The same through a table of pointers, which the loader relocates (a computed goto).
+  function site_pointer_switch
+  lea pointer_table(%rip), %rdx
+  mov %edi, %edi
+  jmp *(%rdx,%rdi,8)
+pointer_0:
+  mov $39, %eax
+  syscall
+  ret
+pointer_1:
+  mov $110, %ecx
+  mov %ecx, %eax
+pointer_2:
+  syscall
+  cmp $-4096, %rax
+  ret
+  end_function site_pointer_switch
+
 # Red zone: what a leaf function keeps below its stack pointer. Returns 0 if it is kept.
   function site_red_zone
   movabs $0x1122334455667788, %rdx
@@ -284,6 +302,11 @@ getpid_number:
   .long 39
 switch_table:
   .long switch_0 - switch_table, switch_1 - switch_table, switch_2 - switch_table
+
+  .section .data.rel.ro, "aw"
+  .p2align 3
+pointer_table:
+  .quad pointer_0, pointer_1, pointer_2
 
   .bss
   .p2align 2

@@ -33,7 +33,7 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 # Put together here, so that this file does not hold what it looks for.
 REMINDER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME)\b")
 OUTSIDE = re.compile("|".join([
-    "/wor" + "k/", "/ho" + "me/", r"/\." + "library",
+    "/wor" + "k/", r"/\." + "library",
     r"\b(DESIGN|STYLE|PEERS)" + r"\.md",
     r"\b(INTERCEP" + r"TION|REALW" + r"ORLD|BASEL" + r"INES)\b",
 ]))
