@@ -7,9 +7,13 @@
 //   flush()     hands everything submitted so far to the system, without waiting.
 //   poll(t)     flushes, waits until a completion, a wake() or the deadline, then calls done() of
 //               every completion there is, in order of arrival. done() may submit and cancel.
+//               A signal, or a wake() that came late, may end it early with nothing: callers loop.
 //   cancel(c)   asks that c end early. c still completes exactly once: with its own result if that
 //               came first, else with -ECANCELED and no effect. Never both, never neither.
 //   wake()      makes the present or the next poll() return. The only call for other threads.
+//
+// O_NONBLOCK is not looked at: an operation on such a descriptor may park (io_uring's do). Who must
+// not wait says so in op_flags (MSG_DONTWAIT, RWF_NOWAIT), or makes the call itself.
 //
 // Owner: the one kernel thread that calls submit, flush, poll and cancel. A Completion and what its
 // operation points to belong to the engine from submit() until done() is called.

@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #include <link.h>
 #include <linux/stat.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -17,6 +20,7 @@
 #include "preload/config.h"
 #include "preload/gate.h"
 #include "preload/late_objects.h"
+#include "preload/patcher/code_writer.h"
 #include "preload/patcher/elf_image.h"
 #include "preload/patcher/patcher.h"
 #include "preload/patcher/site_cache.h"
@@ -40,15 +44,13 @@ namespace {
 enum class BootState : int { untried, booting, live, declined };
 
 constinit std::atomic<BootState> g_state{BootState::untried};
-constinit const char* const* g_environment = nullptr;
 constinit uint64_t g_auxiliary[64] = {};
 constinit Config g_config;
 constinit char g_cache_directory[kCachePathBytes] = {};
 
 uint64_t auxiliary(uint64_t type) { return type < 64 ? g_auxiliary[type] : 0; }
 
-void remember_start(const char* const* environment) {
-  g_environment = environment;
+void remember_auxiliary(const char* const* environment) {
   // The auxiliary vector follows the environment on the initial stack (getauxval(3)).
   const char* const* end = environment;
   while (*end != nullptr) end++;
@@ -56,16 +58,27 @@ void remember_start(const char* const* environment) {
   for (; entry->a_type != AT_NULL; entry++) {
     if (entry->a_type < 64) g_auxiliary[entry->a_type] = entry->a_un.a_val;
   }
-  platform::set_vdso(auxiliary(AT_SYSINFO_EHDR));
 }
 
-// One line, once, and only if somebody asked: most programs that stay native have good reason.
+void write_line(const char* why) {
+  Text<640> line;
+  line.append("weft: ").append(why).append("; the program runs natively\n");
+  line.write_error();
+}
+
+// Something is missing or wrong that the user can change. Told in the first process that meets it:
+// what it executes would meet the same, and a line for each would drown the program's own.
 bool decline(const char* why) {
-  if (g_config.verbose) {
-    Text<512> line;
-    line.append("weft: ").append(why).append("; the program runs natively\n");
-    line.write_error();
-  }
+  if (g_config.told) return false;
+  write_line(why);
+  g_config.told = true;
+  setenv(kToldVariable, "1", 1);
+  return false;
+}
+
+// The user asked for it, or nobody can change it: only for those who ask.
+bool stay_out(const char* why) {
+  if (g_config.verbose) write_line(why);
   return false;
 }
 
@@ -77,17 +90,38 @@ bool has_one_kernel_thread() {
   return result != 0 || status.stx_nlink == 3;
 }
 
+// Whether code can be written here. Tried on a page that nobody executes: once a page of libc is
+// writable, there is no way on without the permission to make it executable again.
+bool can_write_code() {
+  const long page = system_call(SYS_mmap, 0, kPageBytes, PROT_READ | PROT_EXEC,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page < 0 && page > -4096) return false;
+  constexpr uint8_t kReturn = 0xc3;
+  const long written = CodeWriter(false).write(static_cast<uintptr_t>(page), &kReturn, 1);
+  system_call(SYS_munmap, page, kPageBytes);
+  return written == 0;
+}
+
 bool can_be_served() {
-  if (g_config.off) return decline("WEFT=0");
-  if (auxiliary(AT_SECURE) != 0) return decline("a privileged program (AT_SECURE)");
+  if (g_config.off) return stay_out("WEFT=0");
+  if (auxiliary(AT_SECURE) != 0) return stay_out("a privileged program (AT_SECURE)");
+  for (const char* symbol : {"__asan_init", "__tsan_init", "__msan_init"}) {
+    if (dlsym(RTLD_DEFAULT, symbol) != nullptr) return stay_out("built with a sanitizer");
+  }
+  if (g_config.complaint[0] != 0) return decline(g_config.complaint);
+  if (dlsym(RTLD_DEFAULT, "gnu_get_libc_version") == nullptr) return decline("the libc is not glibc");
   if (!platform::has_fast_thread_pointer(auxiliary(AT_HWCAP2))) {
     return decline("no FSGSBASE: a processor or kernel (before 5.9) without user-space FS switching");
   }
-  if (dlsym(RTLD_DEFAULT, "gnu_get_libc_version") == nullptr) return decline("the libc is not glibc");
-  for (const char* symbol : {"__asan_init", "__tsan_init", "__msan_init"}) {
-    if (dlsym(RTLD_DEFAULT, symbol) != nullptr) return decline("built with a sanitizer");
+  if (!has_one_kernel_thread()) {
+    return decline("the process has several kernel threads already, made without pthread_create");
   }
-  if (!has_one_kernel_thread()) return decline("it has several kernel threads already");
+  if (g_config.intercept != Intercept::dispatch && !can_write_code()) {
+    return decline("code cannot be patched: /proc/self/mem and mprotect refuse to write it");
+  }
+  if (g_config.intercept != Intercept::patch && !user_dispatch_works()) {
+    return decline("WEFT_INTERCEPT: this system refuses Syscall User Dispatch (Linux 5.11 has it)");
+  }
   return true;
 }
 
@@ -127,11 +161,16 @@ bool patch_all() {
   options.gate_entry = reinterpret_cast<const void*>(weft_gate_entry);
   options.cache_directory = g_cache_directory[0] == 0 ? nullptr : g_cache_directory;
   PatchReport report = {};
-  if (patch_images({images.refs, images.count}, options, report)) return true;
-  Text<512> line;
-  line.append("weft: ").append(report.error).append("; the program runs natively\n");
-  line.write_error();
-  return false;
+  return patch_images({images.refs, images.count}, options, report) || decline(report.error);
+}
+
+// Threads that do not ask for a stack size get this one.
+void set_default_stack_size(size_t bytes) {
+  pthread_attr_t attributes;
+  if (pthread_getattr_default_np(&attributes) != 0) return;
+  pthread_attr_setstacksize(&attributes, bytes);
+  pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
 }
 
 void prepare() {
@@ -150,20 +189,16 @@ void prepare() {
     g_runtime.rseq_area =
         platform::read_thread_pointer() + static_cast<uintptr_t>(__rseq_offset);
   }
-  if (g_config.cache) {
-    site_cache_directory(variable(g_environment, "XDG_CACHE_HOME"),
-                         variable(g_environment, "HOME"), g_cache_directory);
-  }
   set_late_object_options({reinterpret_cast<const void*>(weft_gate_entry),
                            g_cache_directory[0] == 0 ? nullptr : g_cache_directory, false});
   if (g_config.intercept != Intercept::patch) {
     g_runtime.hooks.kernel_thread_started = start_user_dispatch;
-    prepare_user_dispatch(g_config.intercept == Intercept::audit);
+    prepare_user_dispatch(g_config.intercept == Intercept::audit,
+                          auxiliary(AT_SYSINFO_EHDR));
   }
 }
 
 bool become_live() {
-  if (!read_config(g_environment, g_config)) return false;
   if (!can_be_served()) return false;
   prepare();
   if (const char* why = start_runtime(); why != nullptr) return decline(why);
@@ -172,20 +207,34 @@ bool become_live() {
     return_signals(*g_runtime.main_thread);
     return false;
   }
+  if (g_config.stack_bytes != 0) set_default_stack_size(g_config.stack_bytes);
   return true;
 }
 
 [[gnu::constructor]] void on_load(int, char**, char** environment) {
-  remember_start(environment);
+  remember_auxiliary(environment);
+  platform::set_vdso(auxiliary(AT_SYSINFO_EHDR));
+  read_config(environment, g_config);
+  if (g_config.cache && !site_cache_directory(variable(environment, "XDG_CACHE_HOME"),
+                                              variable(environment, "HOME"), g_cache_directory)) {
+    g_cache_directory[0] = 0;
+  }
+  Dl_info self = {};
+  if (!g_config.follow && dladdr(__ehdr_start, &self) != 0) {
+    leave_preload_list(environment, self.dli_fname);
+  }
 }
 
 }  // namespace
 
-const char* const* initial_environment() { return g_environment; }
-
 void boot() {
-  // Relaxed: decided while the process has one kernel thread; others come later.
-  if (g_state.load(std::memory_order_relaxed) != BootState::untried) return;
+  // Relaxed, here and below: decided while the process has one kernel thread; others come later.
+  const BootState state = g_state.load(std::memory_order_relaxed);
+  // The child of a fork has no dispatch any more, so its thread would be born behind our back.
+  if (state == BootState::live && !g_runtime.live && g_config.intercept == Intercept::dispatch) {
+    g_runtime.hooks.restart();
+  }
+  if (state != BootState::untried) return;
   // Booting may itself create no thread, but libc may call back through a door.
   g_state.store(BootState::booting, std::memory_order_relaxed);
   g_state.store(become_live() ? BootState::live : BootState::declined, std::memory_order_relaxed);

@@ -1,4 +1,5 @@
 // config.h - the WEFT_* variables of the environment, checked.
+// Read once, at load: later the program may have written over its environment (setproctitle(3)).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -22,13 +23,21 @@ struct Config {
   bool verbose = false;       // WEFT_VERBOSE=1: say why the runtime stays out
   bool cache = true;          // WEFT_CACHE=0: no site tables on disk
   bool off = false;           // WEFT=0
+  bool told = false;          // kToldVariable is there
+  // Not empty: a variable is malformed. Which, what it holds and what is allowed, in one phrase.
+  char complaint[256] = {};
 };
 
-// Reads the variables. False: one is malformed, and a line on standard error says which, what it
-// holds and what is allowed.
-bool read_config(const char* const* environment, Config& config);
+// The mark by which a process tells its descendants that the user knows why weft stays out.
+inline constexpr const char* kToldVariable = "WEFT_TOLD";
+
+void read_config(const char* const* environment, Config& config);
 
 // The value of a variable, or null.
 const char* variable(const char* const* environment, const char* name);
+
+// Takes the library that lies at `path` out of LD_PRELOAD, so that programs executed from here are
+// loaded without it. Other libraries stay; with none left the variable goes. In place, no malloc.
+void leave_preload_list(char** environment, const char* path);
 
 }  // namespace weft::preload

@@ -22,7 +22,8 @@ Function libc_function(const char* name) {
 
 extern "C" {
 
-[[gnu::visibility("default")]] int door_pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+[[gnu::visibility("default")]] int door_pthread_create(pthread_t* thread,
+                                                       const pthread_attr_t* attributes,
                                                        void* (*start)(void*),
                                                        void* argument) __asm__("pthread_create");
 [[gnu::visibility("default")]] int door_thrd_create(thrd_t* thread, thrd_start_t start,
@@ -33,17 +34,15 @@ int door_pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
   static decltype(&pthread_create) libc_create = nullptr;
   if (libc_create == nullptr) {
     libc_create = libc_function<decltype(&pthread_create)>("pthread_create");
-    weft::preload::boot();
   }
+  weft::preload::boot();
   return libc_create(thread, attributes, start, argument);
 }
 
 int door_thrd_create(thrd_t* thread, thrd_start_t start, void* argument) {
   static decltype(&thrd_create) libc_create = nullptr;
-  if (libc_create == nullptr) {
-    libc_create = libc_function<decltype(&thrd_create)>("thrd_create");
-    weft::preload::boot();
-  }
+  if (libc_create == nullptr) libc_create = libc_function<decltype(&thrd_create)>("thrd_create");
+  weft::preload::boot();
   return libc_create(thread, start, argument);
 }
 

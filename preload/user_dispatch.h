@@ -6,14 +6,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 namespace weft {
 class Worker;
 }
 
 namespace weft::preload {
 
+// Whether the kernel lets the calling thread use it (Linux 5.11; a sysctl of later ones denies it).
+bool user_dispatch_works();
 // Before the first kernel thread starts. audit: name each address that is not a known site.
-void prepare_user_dispatch(bool audit);
+// vdso: where the kernel's own object lies, or 0; its calls are served but not named.
+void prepare_user_dispatch(bool audit, uintptr_t vdso);
 // For the calling kernel thread; its worker's `intercepting` byte is the selector.
 void start_user_dispatch(Worker& worker);
 

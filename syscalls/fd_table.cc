@@ -64,6 +64,7 @@ FdHint learn(int fd) {
       hint.kind = status.stx_rdev_major == 1 ? FdKind::memory : FdKind::device;
       break;
     case S_IFSOCK:
+      hint.kind = FdKind::socket;
       hint.receive_timeout = has_timeout(fd, kSoReceiveTimeout);
       hint.send_timeout = has_timeout(fd, kSoSendTimeout);
       break;

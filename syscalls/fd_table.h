@@ -12,7 +12,8 @@ namespace weft {
 enum class FdKind : uint8_t {
   unknown = 0,
   bad,        // not open
-  stream,     // sockets, pipes, eventfd and what else the netpoller waits for
+  socket,
+  stream,     // pipes, eventfd and what else the netpoller waits for
   regular,    // a file in the page cache: a copy, done at once
   direct,     // a file opened with O_DIRECT: every access waits for the disk
   memory,     // /dev/zero, /dev/urandom and the like: never waits
@@ -25,6 +26,9 @@ struct FdHint {
   bool receive_timeout = false;  // SO_RCVTIMEO is set
   bool send_timeout = false;     // SO_SNDTIMEO
 };
+
+// Whether the netpoller is the way to wait for it.
+inline bool is_pollable(FdKind kind) { return kind == FdKind::socket || kind == FdKind::stream; }
 
 // The hint; learned by asking the kernel if there is none yet.
 FdHint fd_hint(int fd);

@@ -124,17 +124,14 @@ Result sys_ioctl(CallFrame& frame) {
 
 Result sys_sendfile(CallFrame& frame) {
   const auto target = static_cast<int>(frame.rdi);
-  const auto source = static_cast<int>(frame.rsi);
-  const FdHint target_hint = fd_hint(target);
-  if (target_hint.kind != FdKind::stream || target_hint.nonblocking || may_block_here()) {
+  const FdHint hint = fd_hint(target);
+  if (!is_pollable(hint.kind) || hint.nonblocking || may_block_here()) {
     const Result result = kernel(frame);
     if (result == -EPIPE) send_broken_pipe_signal();
     return result;
   }
   // sendfile(2) on a blocking socket or pipe goes on until all is sent, so it would hold the
-  // worker: the pool does it. The source is a file, which a splice to a pipe of ours would copy no
-  // faster.
-  (void)source;
+  // worker: the pool does it.
   const Result result = off_load(frame);
   if (result == -EPIPE) send_broken_pipe_signal();
   return result;

@@ -35,7 +35,7 @@ int64_t timeout_deadline(int fd, int option) {
 
 // The call passes if it cannot wait, or if this kernel thread may be held.
 bool passes(const CallFrame& frame, const FdHint& hint, uint64_t flags) {
-  return hint.kind != FdKind::stream || hint.nonblocking || (flags & MSG_DONTWAIT) != 0 ||
+  return hint.kind != FdKind::socket || hint.nonblocking || (flags & MSG_DONTWAIT) != 0 ||
          static_cast<int>(frame.rdi) < 0 || may_block_here();
 }
 
@@ -192,7 +192,7 @@ Result do_accept(CallFrame& frame, uint32_t flags) {
   const auto fd = static_cast<int>(frame.rdi);
   const FdHint hint = fd_hint(fd);
   Result result;
-  if (hint.kind != FdKind::stream || hint.nonblocking || may_block_here()) {
+  if (hint.kind != FdKind::socket || hint.nonblocking || may_block_here()) {
     if (hint.nonblocking && !may_block_here()) {
       // A wrong hint must not hold the worker: ask for readiness first.
       struct {
@@ -220,7 +220,7 @@ Result do_accept(CallFrame& frame, uint32_t flags) {
   }
   if (result >= 0) {
     // The new socket is blocking unless asked otherwise, and inherits the listener's time-outs.
-    set_fd_hint(static_cast<int>(result), {FdKind::stream, (flags & SOCK_NONBLOCK) != 0,
+    set_fd_hint(static_cast<int>(result), {FdKind::socket, (flags & SOCK_NONBLOCK) != 0,
                                            hint.receive_timeout, hint.send_timeout});
   }
   return result;
@@ -235,7 +235,7 @@ Result sys_connect(CallFrame& frame) {
   const auto fd = static_cast<int>(frame.rdi);
   const FdHint hint = fd_hint(fd);
   // Datagram sockets connect at once; the operation does that as well.
-  if (hint.kind != FdKind::stream || hint.nonblocking || may_block_here()) return kernel(frame);
+  if (hint.kind != FdKind::socket || hint.nonblocking || may_block_here()) return kernel(frame);
   Op op;
   op.kind = OpKind::connect;
   op.fd = fd;

@@ -7,7 +7,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <sys/syscall.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+
+#include <utility>
 
 #include "syscalls/call_table.h"
 #include "syscalls/fd_table.h"
@@ -23,6 +26,7 @@ using platform::Op;
 using platform::OpKind;
 
 constexpr long kNoWait = 8;  // RWF_NOWAIT
+constexpr uint64_t kTransferMax = 0x7ffff000;  // the kernel cuts every transfer there (read(2))
 
 // -EAGAIN from a try without waiting: the answer for a non-blocking file, else the file would wait.
 bool would_wait(int fd) {
@@ -70,8 +74,7 @@ Op op_for(const CallFrame& frame, const Transfer& transfer, OpKind plain, OpKind
   op.fd = static_cast<int>(frame.rdi);
   op.offset = transfer.offset;
   op.op_flags = transfer.rw_flags;
-  // The plain form counts in 32 bits; the kernel cuts every transfer at 0x7ffff000 bytes (read(2)).
-  constexpr uint64_t kTransferMax = 0x7ffff000;
+  // The plain form counts in 32 bits.
   if (transfer.single) {
     op.kind = plain;
     op.address = reinterpret_cast<uintptr_t>(transfer.vector->iov_base);
@@ -104,17 +107,41 @@ Result do_read(CallFrame& frame, const Transfer& transfer) {
                      hint);
 }
 
+// write(2) on a socket is send(2) without flags. As a send operation it goes on until all is sent
+// (MSG_WAITALL), holding the socket the while, as the blocking call does.
+Result send_all(const CallFrame& frame, const Transfer& transfer, int64_t deadline) {
+  Op op;
+  op.fd = static_cast<int>(frame.rdi);
+  op.op_flags = MSG_WAITALL;
+  if (transfer.single) {
+    op.kind = OpKind::send;
+    op.address = reinterpret_cast<uintptr_t>(transfer.vector->iov_base);
+    const uint64_t bytes = transfer.vector->iov_len;
+    op.length = static_cast<uint32_t>(bytes > kTransferMax ? kTransferMax : bytes);
+    return complete(op, deadline);
+  }
+  msghdr message = {};
+  message.msg_iov = const_cast<iovec*>(transfer.vector);
+  message.msg_iovlen = transfer.count;
+  op.kind = OpKind::send_message;
+  op.address = reinterpret_cast<uintptr_t>(&message);
+  return complete(op, deadline);
+}
+
 uint64_t bytes_of(const Transfer& transfer) {
   uint64_t bytes = 0;
   for (uint64_t i = 0; i < transfer.count; i++) bytes += transfer.vector[i].iov_len;
   return bytes;
 }
 
-// A blocking write to a pipe or a stream socket goes on until all is written (write(2), pipe(7)); the
-// operation answers as soon as the buffer is full. So the rest is written in further operations; an
-// error or a signal after the first bytes is a short count.
-Result write_all(const CallFrame& frame, const Transfer& transfer, int64_t deadline) {
+// A blocking write to a pipe goes on until all is written (write(2), pipe(7)); the operation answers
+// as soon as the buffer is full. So the rest is written in further operations; an error or a signal
+// after the first bytes is a short count. What cannot fit a pipe at once is written by the pool: the
+// call must hold the pipe while it waits, even if another thread closes the descriptor.
+Result write_all(CallFrame& frame, const Transfer& transfer, int64_t deadline) {
+  constexpr uint64_t kPipeBytes = 65536;  // the default capacity, pipe(7)
   const uint64_t wanted = bytes_of(transfer);
+  if (wanted > kPipeBytes && transfer.offset == kFilePosition) return off_load(frame);
   Result result = complete(op_for(frame, transfer, OpKind::write, OpKind::write_vector), deadline);
   if (result <= 0 || static_cast<uint64_t>(result) >= wanted) return result;
   auto written = static_cast<uint64_t>(result);
@@ -151,7 +178,11 @@ Result do_write(CallFrame& frame, const Transfer& transfer) {
     if (result == -EAGAIN && !would_wait(fd)) return -EAGAIN;
   }
   if (transfer.count > 1024) return kernel(frame);
-  return finish_write(write_all(frame, transfer, send_deadline(fd, hint)), hint);
+  const int64_t deadline = send_deadline(fd, hint);
+  const Result result = hint.kind == FdKind::socket && transfer.offset == kFilePosition
+                            ? send_all(frame, transfer, deadline)
+                            : write_all(frame, transfer, deadline);
+  return finish_write(result, hint);
 }
 
 Transfer whole(const iovec& buffer, uint64_t offset) {
@@ -220,31 +251,25 @@ Result sys_pwritev2(CallFrame& frame) {
   return do_write(frame, vector_of(frame, frame.r10, flags));
 }
 
+// Waits until something can be moved, then lets the pool do the call: splice(2) obeys O_NONBLOCK of
+// a socket but not SPLICE_F_NONBLOCK, so only a thread that may block can do it for certain. (On the
+// ring it is handed to a kernel worker always; the pool's threads are counted, and ours.)
 Result sys_splice(CallFrame& frame) {
   constexpr uint32_t kNonBlock = 2;  // SPLICE_F_NONBLOCK
-  if ((frame.r9 & kNonBlock) != 0) return kernel(frame);
-  // The operation takes offsets by value and does not write them back: with an offset given the
-  // pool does the call.
-  if (frame.rsi != 0 || frame.r10 != 0) return off_load(frame);
-  // splice(2) on the ring is punted to a kernel worker always; waiting for readiness here and doing
-  // the call without waiting keeps the number of kernel threads ours.
-  for (;;) {
-    CallFrame attempt = frame;
-    attempt.r9 |= kNonBlock;
-    Result result = kernel(attempt);
-    if (result != -EAGAIN) {
-      if (result == -EPIPE) send_broken_pipe_signal();
-      return result;
+  const int source = static_cast<int>(frame.rdi);
+  const int target = static_cast<int>(frame.rdx);
+  if (may_block_here()) return kernel(frame);
+  if ((frame.r9 & kNonBlock) == 0) {
+    for (const auto& [fd, events] : {std::pair{source, 1u /* POLLIN */}, {target, 4u}}) {
+      const FdHint hint = fd_hint(fd);
+      if (!is_pollable(hint.kind) || hint.nonblocking) continue;
+      const Result ready = wait_ready(fd, events, platform::kForever);
+      if (ready < 0) return ready;
     }
-    // SPLICE_F_NONBLOCK covers the pipe; a socket on the other side has its own O_NONBLOCK.
-    const int source = static_cast<int>(frame.rdi);
-    const int target = static_cast<int>(frame.rdx);
-    result = wait_ready(source, 0x2001 /* POLLIN | POLLRDHUP */, platform::kForever);
-    if (result < 0) return result;
-    result = wait_ready(target, 4 /* POLLOUT */, platform::kForever);
-    if (result < 0) return result;
-    if (fd_hint(source).nonblocking || fd_hint(target).nonblocking) return -EAGAIN;
   }
+  const Result result = off_load(frame);
+  if (result == -EPIPE) send_broken_pipe_signal();
+  return result;
 }
 
 Result sys_tee(CallFrame& frame) {

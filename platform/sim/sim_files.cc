@@ -123,13 +123,6 @@ int SimFiles::shutdown_write(int fd) {
   return 0;
 }
 
-int SimFiles::set_nonblocking(int fd, bool on) {
-  const auto file = find(fd);
-  if (file == nullptr) return -EBADF;
-  file->nonblocking = on;
-  return 0;
-}
-
 std::string SimFiles::file_contents(int fd) const {
   const auto file = find(fd);
   return file == nullptr ? std::string() : file->data;

@@ -1,6 +1,7 @@
 // sim_files.h - the simulated descriptors: pipes, stream sockets, listeners, files.
 // An operation is attempted; it either has its whole effect now and a result, or it waits on the
 // objects that could let it go on. Nothing here knows of time or of netpollers.
+// O_NONBLOCK is not looked at, as in io_uring; MSG_DONTWAIT and RWF_NOWAIT are.
 // Not modelled: datagrams, control messages, urgent data, resets by unread data at close.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -64,7 +65,6 @@ struct SimFile {
 
   Kind kind = Kind::file;
   SimFiles* files = nullptr;
-  bool nonblocking = false;
   std::shared_ptr<SimBuffer> in;
   std::shared_ptr<SimBuffer> out;
   bool write_shut = false;
@@ -103,7 +103,6 @@ class SimFiles {
   // 0 or -EBADF. Operations under way keep what they use, as in the kernel.
   int close(int fd);
   int shutdown_write(int fd);
-  int set_nonblocking(int fd, bool on);
   std::string file_contents(int fd) const;
   size_t open_count() const { return table_.size(); }
 

@@ -48,6 +48,11 @@ char* byte_at(const std::vector<iovec>& spans, size_t index) {
   return nullptr;
 }
 
+// What RWF_* means in the language of receive and send.
+uint32_t message_flags(uint32_t rwf_flags) {
+  return (rwf_flags & RWF_NOWAIT) != 0 ? uint32_t{MSG_DONTWAIT} : 0;
+}
+
 bool is_socket(const SimFile& file) {
   return file.kind == Kind::socket || file.kind == Kind::stream || file.kind == Kind::listener;
 }
@@ -86,11 +91,13 @@ std::optional<int64_t> SimFiles::attempt(SimTask& task) {
   }
   switch (op.kind) {
     case OpKind::read:
-    case OpKind::read_vector:
       return input(task, spans_of(op), 0);
+    case OpKind::read_vector:
+      return input(task, spans_of(op), message_flags(op.op_flags));
     case OpKind::write:
-    case OpKind::write_vector:
       return output(task, spans_of(op), 0);
+    case OpKind::write_vector:
+      return output(task, spans_of(op), message_flags(op.op_flags));
     case OpKind::receive:
     case OpKind::receive_message:
       if (!is_socket(*task.file)) return -ENOTSOCK;
@@ -139,7 +146,7 @@ std::optional<int64_t> SimFiles::input(SimTask& task, const Spans& spans, uint32
   const size_t wanted = total(spans) - static_cast<size_t>(task.progress);
   if (wanted == 0) return task.progress;
   SimBuffer& buffer = *file.in;
-  const bool may_wait = !file.nonblocking && (flags & MSG_DONTWAIT) == 0;
+  const bool may_wait = (flags & MSG_DONTWAIT) == 0;
   if (buffer.bytes.empty()) {
     if (buffer.writers == 0) return task.progress;
     return wait(task, may_wait, {&buffer.source});
@@ -175,7 +182,7 @@ std::optional<int64_t> SimFiles::output(SimTask& task, const Spans& spans, uint3
   if (total(spans) == 0) return 0;
   const size_t room = buffer.capacity - buffer.bytes.size();
   if (room == 0) {
-    return wait(task, !file.nonblocking && (flags & MSG_DONTWAIT) == 0, {&buffer.source});
+    return wait(task, (flags & MSG_DONTWAIT) == 0, {&buffer.source});
   }
   const size_t count = shorten(std::min(total(spans), room));
   for (size_t i = 0; i < count; i++) buffer.bytes.push_back(*byte_at(spans, i));
@@ -205,7 +212,7 @@ std::optional<int64_t> SimFiles::accept(SimTask& task) {
   SimFile& listener = *task.file;
   if (!is_socket(listener)) return -ENOTSOCK;
   if (listener.kind != Kind::listener) return -EINVAL;
-  if (listener.backlog.empty()) return wait(task, !listener.nonblocking, {&listener.source});
+  if (listener.backlog.empty()) return wait(task, true, {&listener.source});
   std::shared_ptr<SimFile> stream = listener.backlog.front();
   listener.backlog.pop_front();
   changed(listener.source);
@@ -235,7 +242,7 @@ std::optional<int64_t> SimFiles::connect(SimTask& task) {
       found == listeners_.end() ? nullptr : found->second.lock();
   if (listener == nullptr) return -ECONNREFUSED;
   if (listener->backlog.size() >= listener->backlog_max) {
-    return wait(task, !file.nonblocking, {&listener->source});
+    return wait(task, true, {&listener->source});
   }
   auto [near, far] = connect_streams();
   far->port = next_port_++;
@@ -278,10 +285,10 @@ std::optional<int64_t> SimFiles::move(SimTask& task, bool keep) {
   if (op.length == 0) return 0;
   if (available == 0) {
     if (from_file || source.in->writers == 0) return 0;
-    return wait(task, !source.nonblocking, {&source.in->source});
+    return wait(task, true, {&source.in->source});
   }
   const size_t room = to_file ? SIZE_MAX : target.out->capacity - target.out->bytes.size();
-  if (room == 0) return wait(task, !target.nonblocking, {&target.out->source});
+  if (room == 0) return wait(task, true, {&target.out->source});
   const size_t count = shorten(std::min({size_t{op.length}, available, room}));
   std::string bytes;
   for (size_t i = 0; i < count; i++) {

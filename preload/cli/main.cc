@@ -17,7 +17,7 @@ namespace {
 
 void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--workers", options.workers,
-                 "Kernel threads that run the program's threads, 1 to 256 (default: one per CPU)");
+                 "Kernel threads that run the program's threads, 1 to 64 (default: one per CPU)");
   app.add_option("--stack-size", options.stack_size,
                  "Stack of a thread that asks for the default size, in bytes");
   app.add_option("--intercept", options.intercept,

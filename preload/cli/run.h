@@ -12,7 +12,7 @@
 namespace weft::cli {
 
 inline constexpr const char* kLibraryName = "libweft.so";
-inline constexpr int kWorkersMax = 256;
+inline constexpr int kWorkersMax = 64;
 // As the library checks WEFT_STACK_SIZE: PTHREAD_STACK_MIN, and beyond what an address space holds
 // for many threads.
 inline constexpr int64_t kStackBytesMin = 16384;

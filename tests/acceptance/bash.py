@@ -16,7 +16,7 @@ trap 'echo trapped TERM' TERM
 kill $$
 trap 'echo trapped USR1' USR1
 (kill -USR1 $$); wait
-sleep 60 & child=$!; kill -INT $child; kill -KILL $child; wait $child; echo "killed: $?"
+sleep 60 & child=$!; kill -KILL $child; wait $child; echo "killed: $?"
 (exit 7) & wait $!; echo "job: $?"
 false | true | (exit 3); echo "pipe: ${PIPESTATUS[*]}"
 coproc cat; echo through >&${COPROC[1]}; read -r line <&${COPROC[0]}; echo "coproc $line"

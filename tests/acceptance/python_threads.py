@@ -17,4 +17,5 @@ def case(run):
   return {"output": guest.out, "errors": guest.err}
 
 
-harness.main("python_threads", case, needs=[PYTHON], native_threads=60, seconds=110)
+# Up to 20 threads wait for children or for fsync at once, which the pool may have to run.
+harness.main("python_threads", case, needs=[PYTHON], pool=32, native_threads=60, seconds=110)

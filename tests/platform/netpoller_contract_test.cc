@@ -113,6 +113,30 @@ TEMPLATE_TEST_CASE("receive, send: flags are honoured", "[netpoller]", WEFT_ALL_
   REQUIRE_IDLE(platform);
 }
 
+TEMPLATE_TEST_CASE("read_vector, write_vector: RWF_NOWAIT answers EAGAIN", "[netpoller]",
+                   WEFT_ALL_PLATFORMS) {
+  TestType platform;
+  const auto [reader, writer] = platform.make_pipe();
+  std::string block(4096, 'x');
+  iovec part = {block.data(), block.size()};
+  Op op;
+  op.kind = OpKind::read_vector;
+  op.fd = reader;
+  op.address = reinterpret_cast<uintptr_t>(&part);
+  op.length = 1;
+  op.op_flags = RWF_NOWAIT;
+  REQUIRE(run(platform, op) == -EAGAIN);
+  op.kind = OpKind::write_vector;
+  op.fd = writer;
+  // pipe(7): a pipe holds at least 4096 bytes, and no pipe of ours more than 1 MiB.
+  int64_t written = 0;
+  int64_t result = 0;
+  while (written <= 1 << 20 && (result = run(platform, op)) > 0) written += result;
+  REQUIRE(result == -EAGAIN);
+  REQUIRE(written >= 4096);
+  REQUIRE_IDLE(platform);
+}
+
 TEMPLATE_TEST_CASE("send: parks while the peer does not read", "[netpoller]", WEFT_ALL_PLATFORMS) {
   TestType platform;
   const auto [left, right] = platform.make_stream_pair();

@@ -1,6 +1,7 @@
 // netpoller_order_test.cc - when completions come: deadlines, wake-ups, order, done() that submits.
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -74,6 +75,25 @@ TEMPLATE_TEST_CASE("poll: a completion ends the wait before the deadline", "[net
   REQUIRE(drive(platform, [&] { return receiving.deliveries != 0 && sending.deliveries != 0; }));
   REQUIRE(netpoller.now_ns() < far);
   REQUIRE(receiving.result == 1);
+}
+
+TEMPLATE_TEST_CASE("poll: for now finds what came from outside since", "[netpoller]",
+                   WEFT_URING_PLATFORMS) {
+  // A worker that is never idle only ever polls for now. Nothing is handed over meanwhile, so only
+  // the completion itself can tell that there is one.
+  TestType platform;
+  Netpoller& netpoller = platform.netpoller();
+  const auto pair = platform.make_stream_pair();
+  for (int i = 0; i < 100; i++) {
+    char byte = 0;
+    Request receiving(receive_op(pair.first, &byte, 1));
+    netpoller.submit(receiving);
+    REQUIRE(netpoller.poll(kNow) == 0);
+    std::thread([&] { static_cast<void>(!::write(pair.second, "x", 1)); }).join();
+    const int64_t limit = netpoller.now_ns() + 20'000 * kMillisecond;
+    while (receiving.deliveries == 0 && netpoller.now_ns() < limit) netpoller.poll(kNow);
+    REQUIRE(receiving.deliveries == 1);
+  }
 }
 
 TEMPLATE_TEST_CASE("submit: may be called from done()", "[netpoller]", WEFT_ALL_PLATFORMS) {

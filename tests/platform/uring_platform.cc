@@ -13,9 +13,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <stdexcept>
 
 #include "tests/platform/test_platform.h"
+#include "tests/platform/test_seed.h"
 
 namespace weft::platform_test {
 namespace {
@@ -64,6 +66,11 @@ OldUringPlatform::OldUringPlatform() : UringPlatform(old_options()) {}
 TinyUringPlatform::TinyUringPlatform() : UringPlatform(tiny_options()) {}
 
 UringPlatform::~UringPlatform() {
+  if (netpoller_.in_flight() != 0) {
+    // A failed test unwinds over memory that the kernel may still write: end here, told already.
+    std::cout << "operations left in flight, WEFT_SEED=" << test_seed() << std::endl;
+    std::_Exit(1);
+  }
   for (const int fd : open_) ::close(fd);
   netpoller_.stop();
 }

@@ -1,6 +1,7 @@
 // barriers_once_spins.c - barriers, once-only initialisation and short spinlocks.
 // Checks pthread_barrier_wait (POSIX: "PTHREAD_BARRIER_SERIAL_THREAD shall be returned to one
-// unspecified thread"), pthread_once "if init_routine is cancelled, as if never called", spin locks.
+// unspecified thread"), pthread_once "if init_routine is cancelled, as if never called", spin
+// locks.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 

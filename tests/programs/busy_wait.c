@@ -1,6 +1,7 @@
 // busy_wait.c - threads that compute without a call still let the others run.
 // Checks sched(7): under SCHED_OTHER no runnable thread starves, even when all processors are taken
-// by threads that spin on memory; what the spinners wait for is made by threads that must get a turn.
+// by threads that spin on memory; what the spinners wait for is made by threads that must get a
+// turn.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 

@@ -1,6 +1,6 @@
 // c11_threads.c - the threads of ISO C: thrd_, mtx_, cnd_, tss_ and call_once.
-// Checks ISO C11 7.26: thrd_join results, mtx_timedlock and cnd_timedwait "thrd_timedout", recursive
-// mutexes, tss destructors and once-only calls.
+// Checks ISO C11 7.26: thrd_join results, mtx_timedlock and cnd_timedwait "thrd_timedout",
+// recursive mutexes, tss destructors and once-only calls.
 // SPDX-License-Identifier: Apache-2.0
 #include <threads.h>
 
@@ -19,7 +19,9 @@ static struct timespec utc_after(long long ms) {
   return timespec_from_ns(clock_ns(CLOCK_REALTIME) + ms * kMs);
 }
 
-static void count_call(void) { once_calls++; }
+static void count_call(void) {
+  once_calls++;
+}
 
 static void count_destroyed(void* value) {
   EXPECT_EQ(mtx_lock(&lock), thrd_success);

@@ -35,18 +35,26 @@ static void block_in_recv(void) {
   char byte;
   EXPECT_SYS(recv(quiet_socket[0], &byte, 1, 0));
 }
-static void block_in_accept(void) { EXPECT_SYS(accept(listener, NULL, NULL)); }
+static void block_in_accept(void) {
+  EXPECT_SYS(accept(listener, NULL, NULL));
+}
 static void block_in_poll(void) {
   struct pollfd polled = {.fd = quiet_pipe[0], .events = POLLIN};
   poll(&polled, 1, -1);
 }
-static void block_in_sem_wait(void) { sem_wait(&empty); }
-static void block_in_sleep(void) { sleep(1000); }
+static void block_in_sem_wait(void) {
+  sem_wait(&empty);
+}
+static void block_in_sleep(void) {
+  sleep(1000);
+}
 static void block_in_nanosleep(void) {
   const struct timespec long_time = {1000, 0};
   clock_nanosleep(CLOCK_MONOTONIC, 0, &long_time, NULL);
 }
-static void block_in_pause(void) { pause(); }
+static void block_in_pause(void) {
+  pause();
+}
 static void block_in_cond_wait(void) {
   EXPECT_OK(pthread_mutex_lock(&lock));
   pthread_cleanup_push(unlock_in_cleanup, &lock);
@@ -101,7 +109,9 @@ static void expect_cancellable(const char* name, Subject blocking_call) {
 
 static int cleanup_order;
 
-static void expect_order(void* expected) { EXPECT_EQ(cleanup_order++, (intptr_t)expected); }
+static void expect_order(void* expected) {
+  EXPECT_EQ(cleanup_order++, (intptr_t)expected);
+}
 
 static void* push_three(void* argument) {
   (void)argument;

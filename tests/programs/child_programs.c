@@ -1,6 +1,6 @@
 // child_programs.c - other programs are started from threads: exec, spawn, system, popen, vfork.
-// Checks execve(2) "all threads other than the calling thread are destroyed", posix_spawn(3), system(3),
-// popen(3), vfork(2): status and output are those of the program that ran.
+// Checks execve(2) "all threads other than the calling thread are destroyed", posix_spawn(3),
+// system(3), popen(3), vfork(2): status and output are those of the program that ran.
 // SPDX-License-Identifier: Apache-2.0
 #include <signal.h>
 #include <spawn.h>

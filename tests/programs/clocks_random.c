@@ -72,7 +72,8 @@ static void* get_random_bytes(void* argument) {
 
 static void random_bytes_differ(void) {
   pthread_t threads[kThreads];
-  for (int i = 0; i < kThreads; i++) threads[i] = start_thread(get_random_bytes, (void*)(intptr_t)i);
+  for (int i = 0; i < kThreads; i++)
+    threads[i] = start_thread(get_random_bytes, (void*)(intptr_t)i);
   for (int i = 0; i < kThreads; i++) join_thread(threads[i]);
   for (int i = 0; i < kThreads; i++) {
     for (int k = 0; k < i; k++) EXPECT(memcmp(randoms[i], randoms[k], kRandomBytes) != 0);

@@ -1,6 +1,6 @@
 // close_while_waiting.c - a descriptor is closed or replaced while another thread waits on it.
-// Checks close(2), "Multithreaded processes and close()": on Linux the blocked call keeps its reference
-// to the file, is not woken by close, and completes later; dup2(2) onto it does the same.
+// Checks close(2), "Multithreaded processes and close()": on Linux the blocked call keeps its
+// reference to the file, is not woken by close, and completes later; dup2(2) onto it does the same.
 // Method: a receive with MSG_WAITALL that has taken half of its bytes is known to be blocked.
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>

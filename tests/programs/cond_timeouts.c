@@ -44,10 +44,18 @@ static void check_timeouts(clockid_t clock, bool by_clockwait) {
   expect_timeout(clock, by_clockwait, clock_ns(clock) - 5000 * kMs);
 }
 
-static void timedwait_realtime_times_out(void) { check_timeouts(CLOCK_REALTIME, false); }
-static void timedwait_monotonic_times_out(void) { check_timeouts(CLOCK_MONOTONIC, false); }
-static void clockwait_realtime_times_out(void) { check_timeouts(CLOCK_REALTIME, true); }
-static void clockwait_monotonic_times_out(void) { check_timeouts(CLOCK_MONOTONIC, true); }
+static void timedwait_realtime_times_out(void) {
+  check_timeouts(CLOCK_REALTIME, false);
+}
+static void timedwait_monotonic_times_out(void) {
+  check_timeouts(CLOCK_MONOTONIC, false);
+}
+static void clockwait_realtime_times_out(void) {
+  check_timeouts(CLOCK_REALTIME, true);
+}
+static void clockwait_monotonic_times_out(void) {
+  check_timeouts(CLOCK_MONOTONIC, true);
+}
 
 static void* set_flag(void* argument) {
   (void)argument;

@@ -1,6 +1,6 @@
-// context_jumps.c - setjmp, longjmp, ucontext coroutines and alternate signal stacks inside threads.
-// Checks makecontext(3) and swapcontext(3) (a coroutine may block on its own stack), setjmp(3),
-// sigsetjmp(3) (the mask is restored), sigaltstack(2) (each thread has its own).
+// context_jumps.c - setjmp, longjmp, ucontext coroutines and alternate signal stacks inside
+// threads. Checks makecontext(3) and swapcontext(3) (a coroutine may block on its own stack),
+// setjmp(3), sigsetjmp(3) (the mask is restored), sigaltstack(2) (each thread has its own).
 // SPDX-License-Identifier: Apache-2.0
 #include <setjmp.h>
 #include <signal.h>
@@ -66,7 +66,9 @@ static void run_threads(void* (*body)(void*)) {
   for (int i = 0; i < kThreads; i++) join_thread(threads[i]);
 }
 
-static void coroutines_run_inside_threads(void) { run_threads(run_coroutines); }
+static void coroutines_run_inside_threads(void) {
+  run_threads(run_coroutines);
+}
 
 static __attribute__((noinline, noreturn)) void jump_from_depth(jmp_buf* target, int depth,
                                                                 int value) {
@@ -90,7 +92,9 @@ static void* jump_back(void* argument) {
   return argument;
 }
 
-static void long_jumps_land_in_their_thread(void) { run_threads(jump_back); }
+static void long_jumps_land_in_their_thread(void) {
+  run_threads(jump_back);
+}
 
 static __thread sigjmp_buf from_handler;
 static __thread char* alternate_stack;

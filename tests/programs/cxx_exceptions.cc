@@ -1,6 +1,7 @@
-// cxx_exceptions.cc - exceptions thrown, caught and rethrown around calls that block, in 64 threads.
-// Checks [except.handle] and [except.special] (std::current_exception and uncaught_exceptions are per
-// thread) while each thread yields, sleeps or reads inside try blocks, handlers and destructors.
+// cxx_exceptions.cc - exceptions thrown, caught and rethrown around blocking calls, in 64 threads.
+// Checks [except.handle] and [except.special] (std::current_exception and uncaught_exceptions are
+// per thread) while each thread yields, sleeps or reads inside try blocks, handlers and
+// destructors.
 // SPDX-License-Identifier: Apache-2.0
 #include <exception>
 #include <future>

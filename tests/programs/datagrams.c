@@ -16,8 +16,8 @@ static void* answer_questions(void* argument) {
     int question;
     struct sockaddr_in peer;
     socklen_t length = sizeof peer;
-    const long count = EXPECT_SYS(
-        recvfrom(fd, &question, sizeof question, 0, (struct sockaddr*)&peer, &length));
+    const long count =
+        EXPECT_SYS(recvfrom(fd, &question, sizeof question, 0, (struct sockaddr*)&peer, &length));
     if (count == 0) return NULL;
     EXPECT_EQ(count, sizeof question);
     question *= 2;

@@ -1,6 +1,6 @@
-// dlopen_tls.c - a library with thread-local variables is loaded while other threads exist and wait.
-// Checks dlopen(3) and the TLS ABI (ELF Handling For Thread-Local Storage, 3.4): threads made before
-// the load have the preset value too, in the initial-exec and in the global-dynamic model.
+// dlopen_tls.c - a library with thread-local variables is loaded while other threads exist and
+// wait. Checks dlopen(3) and the TLS ABI (ELF Handling For Thread-Local Storage, 3.4): threads made
+// before the load have the preset value too, in the initial-exec and in the global-dynamic model.
 // Arguments: the paths of the two libraries made from tls_plugin.c.
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
@@ -69,8 +69,12 @@ static void load_while_threads_wait(const char* path) {
   EXPECT_EQ(dlclose(library), 0);
 }
 
-static void initial_exec_reaches_old_threads(void) { load_while_threads_wait(plugin_paths[0]); }
-static void global_dynamic_reaches_old_threads(void) { load_while_threads_wait(plugin_paths[1]); }
+static void initial_exec_reaches_old_threads(void) {
+  load_while_threads_wait(plugin_paths[0]);
+}
+static void global_dynamic_reaches_old_threads(void) {
+  load_while_threads_wait(plugin_paths[1]);
+}
 
 static void* load_and_unload(void* argument) {
   (void)argument;

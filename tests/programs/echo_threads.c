@@ -1,6 +1,6 @@
 // echo_threads.c - an echo server with a thread per connection, and its clients, over loopback TCP.
-// Checks read(2) "a positive value less than count is not an error", write(2) and shutdown(2): every
-// byte comes back in order on its own connection, and the end of file passes both ways.
+// Checks read(2) "a positive value less than count is not an error", write(2) and shutdown(2):
+// every byte comes back in order on its own connection, and the end of file passes both ways.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 

@@ -1,4 +1,5 @@
-// environ_threads.c - the environment, the working folder and other process-wide state, seen by threads.
+// environ_threads.c - the environment, the working folder and other process-wide state, seen by
+// threads.
 // Checks getenv(3) (MT-Safe while nobody changes the environment), setenv(3), chdir(2), umask(2),
 // getrlimit(2): what one thread sets, every thread has, because it belongs to the process.
 // SPDX-License-Identifier: Apache-2.0
@@ -89,7 +90,9 @@ static void* use_own_locale(void* argument) {
   return NULL;
 }
 
-static void locales_are_the_threads_own(void) { run_threads(use_own_locale); }
+static void locales_are_the_threads_own(void) {
+  run_threads(use_own_locale);
+}
 
 int main(void) {
   RUN(variables_are_shared);

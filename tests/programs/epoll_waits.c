@@ -1,6 +1,6 @@
-// epoll_waits.c - epoll: level, edge, one-shot, exclusive, timeouts, many descriptors, many waiters.
-// Checks epoll(7) "Level-triggered and edge-triggered", EPOLLONESHOT, epoll_ctl(2) errors, and
-// epoll_wait(2): a descriptor added while another thread waits wakes it.
+// epoll_waits.c - epoll: level, edge, one-shot, exclusive, timeouts, many descriptors, many
+// waiters. Checks epoll(7) "Level-triggered and edge-triggered", EPOLLONESHOT, epoll_ctl(2) errors,
+// and epoll_wait(2): a descriptor added while another thread waits wakes it.
 // SPDX-License-Identifier: Apache-2.0
 #include <semaphore.h>
 #include <signal.h>
@@ -17,7 +17,9 @@ static void add(int epoll, int fd, uint32_t events) {
   EXPECT_SYS(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
-static int new_epoll(void) { return (int)EXPECT_SYS(epoll_create1(EPOLL_CLOEXEC)); }
+static int new_epoll(void) {
+  return (int)EXPECT_SYS(epoll_create1(EPOLL_CLOEXEC));
+}
 
 static void* write_later(void* argument) {
   settle();
@@ -165,7 +167,9 @@ static void an_addition_wakes_a_waiter(void) {
   EXPECT_EQ(event.data.fd, epoll);
 }
 
-static void nothing(int signal) { (void)signal; }
+static void nothing(int signal) {
+  (void)signal;
+}
 
 static void pwait_takes_a_mask(void) {
   struct sigaction action;

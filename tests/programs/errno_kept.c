@@ -8,10 +8,18 @@
 
 enum { kThreads = 96, kRounds = 60 };
 
-static int fail_with_enoent(void) { return open("/nonexistent/file", O_RDONLY); }
-static int fail_with_ebadf(void) { return (int)read(-1, NULL, 0); }
-static int fail_with_einval(void) { return (int)lseek(0, 0, 99); }
-static int fail_with_enotdir(void) { return chdir("/dev/null"); }
+static int fail_with_enoent(void) {
+  return open("/nonexistent/file", O_RDONLY);
+}
+static int fail_with_ebadf(void) {
+  return (int)read(-1, NULL, 0);
+}
+static int fail_with_einval(void) {
+  return (int)lseek(0, 0, 99);
+}
+static int fail_with_enotdir(void) {
+  return chdir("/dev/null");
+}
 static int fail_with_espipe(void) {
   static __thread int ends[2];
   if (ends[1] == 0) EXPECT_SYS(pipe(ends));
@@ -23,17 +31,25 @@ static int fail_with_eagain(void) {
   char byte;
   return (int)recv(ends[0], &byte, 1, MSG_DONTWAIT);
 }
-static int fail_with_eafnosupport(void) { return socket(99, SOCK_STREAM, 0); }
-static int fail_with_enosys(void) { return (int)syscall(4000); }
+static int fail_with_eafnosupport(void) {
+  return socket(99, SOCK_STREAM, 0);
+}
+static int fail_with_enosys(void) {
+  return (int)syscall(4000);
+}
 
 static const struct {
   int (*fail)(void);
   int code;
 } kWays[] = {
-    {fail_with_enoent, ENOENT},   {fail_with_ebadf, EBADF},
-    {fail_with_einval, EINVAL},   {fail_with_enotdir, ENOTDIR},
-    {fail_with_espipe, ESPIPE},   {fail_with_eagain, EAGAIN},
-    {fail_with_eafnosupport, EAFNOSUPPORT}, {fail_with_enosys, ENOSYS},
+    {fail_with_enoent, ENOENT},
+    {fail_with_ebadf, EBADF},
+    {fail_with_einval, EINVAL},
+    {fail_with_enotdir, ENOTDIR},
+    {fail_with_espipe, ESPIPE},
+    {fail_with_eagain, EAGAIN},
+    {fail_with_eafnosupport, EAFNOSUPPORT},
+    {fail_with_enosys, ENOSYS},
 };
 enum { kWayCount = sizeof kWays / sizeof kWays[0] };
 

@@ -1,6 +1,6 @@
-// event_descriptors.c - descriptors that stand for events: eventfd, timerfd, signalfd, inotify, pidfd.
-// Checks eventfd(2) (a read of zero and a write past the maximum block), timerfd_create(2) (the read
-// gives the number of expirations), signalfd(2), inotify(7) and pidfd_open(2): blocking reads.
+// event_descriptors.c - blocking reads of eventfd, timerfd, signalfd and inotify, and a pidfd.
+// Checks eventfd(2) (a read of zero and a write past the maximum block), timerfd_create(2) (the
+// read gives the number of expirations), signalfd(2), inotify(7) and pidfd_open(2): blocking reads.
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <signal.h>

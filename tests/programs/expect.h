@@ -24,8 +24,10 @@
 enum { kAwaitMs = 20000, kSkipStatus = 77 };
 static const long long kMs = 1000000;
 
-__attribute__((noreturn, format(printf, 3, 4))) static inline void expect_failed(
-    const char* file, int line, const char* format, ...) {
+__attribute__((noreturn, format(printf, 3, 4))) static inline void expect_failed(const char* file,
+                                                                                 int line,
+                                                                                 const char* format,
+                                                                                 ...) {
   char text[512];
   const int head = snprintf(text, sizeof text - 1, "%s:%d: ", file, line);
   va_list arguments;
@@ -73,8 +75,7 @@ static inline void expect_errno(const char* file, int line, const char* what, lo
 // For functions that return an error number, as most of pthreads do.
 #define EXPECT_OK(expression) expect_zero(__FILE__, __LINE__, #expression, (expression))
 // For functions that return -1 and set errno; the value is the function's own.
-#define EXPECT_SYS(expression) \
-  expect_success(__FILE__, __LINE__, #expression, (long)(expression))
+#define EXPECT_SYS(expression) expect_success(__FILE__, __LINE__, #expression, (long)(expression))
 #define EXPECT_ERRNO(expression, code) \
   expect_errno(__FILE__, __LINE__, #expression, (long)(expression), (code))
 
@@ -112,20 +113,22 @@ static inline void sleep_ms(long long ms) {
   while (nanosleep(&left, &left) != 0) EXPECT_EQ(errno, EINTR);
 }
 
-// Gives another thread time to block, so that the interesting path is the likely one. Every caller's
-// result is the same when it has not blocked yet.
-static inline void settle(void) { sleep_ms(10); }
+// Gives another thread time to block, so that the interesting path is the likely one. Every
+// caller's result is the same when it has not blocked yet.
+static inline void settle(void) {
+  sleep_ms(10);
+}
 
 // Waits for an event that other threads bring about; a hang is a failure that names the event.
-#define AWAIT(condition)                                                         \
-  do {                                                                           \
-    const long long await_end = clock_ns(CLOCK_MONOTONIC) + kAwaitMs * kMs;      \
-    while (!(condition)) {                                                       \
-      if (clock_ns(CLOCK_MONOTONIC) > await_end) {                               \
-        expect_failed(__FILE__, __LINE__, "%s did not come true", #condition);   \
-      }                                                                          \
-      sleep_ms(1);                                                               \
-    }                                                                            \
+#define AWAIT(condition)                                                       \
+  do {                                                                         \
+    const long long await_end = clock_ns(CLOCK_MONOTONIC) + kAwaitMs * kMs;    \
+    while (!(condition)) {                                                     \
+      if (clock_ns(CLOCK_MONOTONIC) > await_end) {                             \
+        expect_failed(__FILE__, __LINE__, "%s did not come true", #condition); \
+      }                                                                        \
+      sleep_ms(1);                                                             \
+    }                                                                          \
   } while (0)
 
 static inline pthread_t start_thread(void* (*body)(void*), void* argument) {

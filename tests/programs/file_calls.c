@@ -1,6 +1,6 @@
 // file_calls.c - reads and writes of files from many threads: positions, vectors, appending.
-// Checks read(2) and write(2) (POSIX 2.9.7: they are atomic to each other on regular files), pread(2),
-// readv(2), preadv(2), open(2) O_APPEND, lseek(2) and fsync(2).
+// Checks read(2) and write(2) (POSIX 2.9.7: they are atomic to each other on regular files),
+// pread(2), readv(2), preadv(2), open(2) O_APPEND, lseek(2) and fsync(2).
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/stat.h>
 #include <sys/uio.h>

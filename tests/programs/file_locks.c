@@ -1,6 +1,6 @@
 // file_locks.c - waiting for file locks: flock, fcntl record locks, open file description locks.
-// Checks flock(2) "EWOULDBLOCK", fcntl(2) F_SETLKW, F_OFD_SETLKW and F_GETLK, lockf(3): between threads
-// with descriptions of their own, and between a process and its child.
+// Checks flock(2) "EWOULDBLOCK", fcntl(2) F_SETLKW, F_OFD_SETLKW and F_GETLK, lockf(3): between
+// threads with descriptions of their own, and between a process and its child.
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/file.h>
 #include <sys/wait.h>
@@ -12,7 +12,9 @@ enum { kThreads = 8, kRounds = 40 };
 static char path[kPathMax];
 static int counter;
 
-static int open_again(void) { return (int)EXPECT_SYS(open(path, O_RDWR | O_CLOEXEC)); }
+static int open_again(void) {
+  return (int)EXPECT_SYS(open(path, O_RDWR | O_CLOEXEC));
+}
 
 static void set_lock(int fd, int command, short type) {
   struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 10};

@@ -85,9 +85,15 @@ static void children_of_threads_start_threads(void) {
 }
 
 static int order;
-static void before_fork(void) { order = order * 10 + 1; }
-static void after_in_parent(void) { order = order * 10 + 2; }
-static void after_in_child(void) { order = order * 10 + 3; }
+static void before_fork(void) {
+  order = order * 10 + 1;
+}
+static void after_in_parent(void) {
+  order = order * 10 + 2;
+}
+static void after_in_child(void) {
+  order = order * 10 + 3;
+}
 
 static void atfork_handlers_run_on_both_sides(void) {
   EXPECT_OK(pthread_atfork(before_fork, after_in_parent, after_in_child));

@@ -1,6 +1,6 @@
 // futex_words.h - the futex system call by its operations, for the programs that use it directly.
-// Guarantee: each function is one call of futex(2) through syscall(2), and returns what that returned.
-// Included by futex_waits.c, futex_requeue.c and process_shared.c. Read next: expect.h.
+// Guarantee: each function is one call of futex(2) through syscall(2), and returns what that
+// returned. Included by futex_waits.c, futex_requeue.c and process_shared.c. Read next: expect.h.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef WEFT_TESTS_PROGRAMS_FUTEX_WORDS_H_
 #define WEFT_TESTS_PROGRAMS_FUTEX_WORDS_H_

@@ -1,6 +1,6 @@
-// message_queues.c - POSIX message queues, System V semaphores and System V messages between threads.
-// Checks mq_receive(3), mq_timedsend(3) "ETIMEDOUT", mq priorities, semop(2) and semtimedop(2)
-// "EAGAIN", "EIDRM" for a removed set, msgrcv(2) types and "ENOMSG".
+// message_queues.c - POSIX message queues, System V semaphores and System V messages between
+// threads. Checks mq_receive(3), mq_timedsend(3) "ETIMEDOUT", mq priorities, semop(2) and
+// semtimedop(2) "EAGAIN", "EIDRM" for a removed set, msgrcv(2) types and "ENOMSG".
 // SPDX-License-Identifier: Apache-2.0
 #include <mqueue.h>
 #include <sys/ipc.h>

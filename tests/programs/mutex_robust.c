@@ -1,6 +1,7 @@
 // mutex_robust.c - a robust mutex whose owner ends: by return, by pthread_exit, by cancellation.
-// Checks pthread_mutexattr_setrobust(3): the next owner gets EOWNERDEAD, pthread_mutex_consistent(3)
-// heals the mutex, and unlocking it unhealed makes it ENOTRECOVERABLE for ever.
+// Checks pthread_mutexattr_setrobust(3): the next owner gets EOWNERDEAD,
+// pthread_mutex_consistent(3) heals the mutex, and unlocking it unhealed makes it ENOTRECOVERABLE
+// for ever.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 
@@ -49,7 +50,9 @@ static void heal_after_each_way_to_end(int protocol) {
   }
 }
 
-static void the_next_owner_heals(void) { heal_after_each_way_to_end(PTHREAD_PRIO_NONE); }
+static void the_next_owner_heals(void) {
+  heal_after_each_way_to_end(PTHREAD_PRIO_NONE);
+}
 static void the_next_owner_heals_an_inheriting_one(void) {
   heal_after_each_way_to_end(PTHREAD_PRIO_INHERIT);
 }

@@ -1,6 +1,6 @@
 // openmp_loops.c - OpenMP by libgomp: loops, reductions, critical sections, tasks, nested teams.
-// Checks the OpenMP 4.5 worksharing, reduction, critical, ordered, task and barrier constructs; libgomp
-// waits with its own futex calls and spins, not with libc's.
+// Checks the OpenMP 4.5 worksharing, reduction, critical, ordered, task and barrier constructs;
+// libgomp waits with its own futex calls and spins, not with libc's.
 // SPDX-License-Identifier: Apache-2.0
 #include <omp.h>
 
@@ -12,8 +12,10 @@ static void loops_cover_every_index_once(void) {
   static unsigned char visits[kCount];
   memset(visits, 0, sizeof visits);
   for (int schedule = 0; schedule < 3; schedule++) {
-    omp_set_schedule(schedule == 0 ? omp_sched_static : schedule == 1 ? omp_sched_dynamic
-                                                                       : omp_sched_guided, 64);
+    omp_set_schedule(schedule == 0   ? omp_sched_static
+                     : schedule == 1 ? omp_sched_dynamic
+                                     : omp_sched_guided,
+                     64);
 #pragma omp parallel for schedule(runtime) num_threads(kThreads)
     for (int i = 0; i < kCount; i++) visits[i]++;
   }

@@ -1,6 +1,6 @@
 // pipe_pressure.c - pipes that are full or empty most of the time, and FIFOs.
-// Checks pipe(7): writes of up to PIPE_BUF bytes are atomic, a full pipe blocks the writer, the end of
-// file comes when the last writer closes; fifo(7): opening one end waits for the other.
+// Checks pipe(7): writes of up to PIPE_BUF bytes are atomic, a full pipe blocks the writer, the end
+// of file comes when the last writer closes; fifo(7): opening one end waits for the other.
 // SPDX-License-Identifier: Apache-2.0
 #include <limits.h>
 #include <sys/stat.h>
@@ -37,7 +37,9 @@ static void records_are_not_torn(void) {
   }
 }
 
-static unsigned char pattern(size_t i) { return (unsigned char)(i * 7 + i / 4096); }
+static unsigned char pattern(size_t i) {
+  return (unsigned char)(i * 7 + i / 4096);
+}
 
 static void* write_pattern(void* argument) {
   unsigned char* block = malloc(kBytes);

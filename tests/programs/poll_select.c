@@ -1,6 +1,6 @@
 // poll_select.c - poll, ppoll, select and pselect: readiness, timeouts, hang-ups, signal masks.
-// Checks poll(2) (POLLHUP, POLLNVAL, a negative fd is ignored, "minimum" timeout), select(2) and its
-// pselect notes, on pipes and sockets that other threads make ready.
+// Checks poll(2) (POLLHUP, POLLNVAL, a negative fd is ignored, "minimum" timeout), select(2) and
+// its pselect notes, on pipes and sockets that other threads make ready.
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <signal.h>
@@ -17,7 +17,9 @@ static void* write_later(void* argument) {
   return NULL;
 }
 
-static pthread_t start_writer(int fd) { return start_thread(write_later, (void*)(intptr_t)fd); }
+static pthread_t start_writer(int fd) {
+  return start_thread(write_later, (void*)(intptr_t)fd);
+}
 
 static void poll_waits_for_another_thread(void) {
   int ends[2];

@@ -1,7 +1,7 @@
 // process_exit.c - the ways in which a process with threads ends; the argument names the way.
-// Checks exit(3) "all open stdio streams are flushed", pthread_exit(3) "the process's exit status is
-// zero" after the last thread, _exit(2) "terminates the calling process immediately", abort(3) and
-// signal(7) defaults; other threads are blocked in reads and waits while it happens.
+// Checks exit(3) "all open stdio streams are flushed", pthread_exit(3) "the process's exit status
+// is zero" after the last thread, _exit(2) "terminates the calling process immediately", abort(3)
+// and signal(7) defaults; other threads are blocked in reads and waits while it happens.
 // SPDX-License-Identifier: Apache-2.0
 #include <signal.h>
 #include <stdatomic.h>
@@ -39,7 +39,9 @@ static void block_other_threads(void) {
   settle();
 }
 
-static void say_at_exit(void) { say("the exit handler runs\n"); }
+static void say_at_exit(void) {
+  say("the exit handler runs\n");
+}
 
 static void* outlive_the_first_thread(void* argument) {
   // Waits until the first thread is gone, then shows that the process still works.

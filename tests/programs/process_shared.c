@@ -1,6 +1,7 @@
 // process_shared.c - mutexes, condition variables, semaphores and futexes shared by two processes.
-// Checks pthread_mutexattr_setpshared(3), pthread_condattr_setpshared, pthread_barrierattr_setpshared,
-// sem_init(3) pshared, and pthread_mutexattr_setrobust(3) when the owning process dies.
+// Checks pthread_mutexattr_setpshared(3), pthread_condattr_setpshared,
+// pthread_barrierattr_setpshared, sem_init(3) pshared, and pthread_mutexattr_setrobust(3) when the
+// owning process dies.
 // SPDX-License-Identifier: Apache-2.0
 #include <semaphore.h>
 #include <sys/mman.h>
@@ -92,8 +93,12 @@ static void take_turns_by_condition(int self) {
   EXPECT_OK(pthread_mutex_unlock(&shared->mutex));
 }
 
-static void take_even_turns(void) { take_turns_by_condition(0); }
-static void take_odd_turns(void) { take_turns_by_condition(1); }
+static void take_even_turns(void) {
+  take_turns_by_condition(0);
+}
+static void take_odd_turns(void) {
+  take_turns_by_condition(1);
+}
 
 static void a_shared_condition_hands_over(void) {
   run_on_both_sides(take_even_turns, take_odd_turns);
@@ -116,7 +121,9 @@ static void send_pings(void) {
   EXPECT_ERRNO(sem_timedwait(&shared->pong, &limit), ETIMEDOUT);
 }
 
-static void shared_semaphores_cross(void) { run_on_both_sides(answer_pings, send_pings); }
+static void shared_semaphores_cross(void) {
+  run_on_both_sides(answer_pings, send_pings);
+}
 
 static void cross_barrier(void) {
   for (int i = 0; i < kRounds / 10; i++) {
@@ -125,7 +132,9 @@ static void cross_barrier(void) {
   }
 }
 
-static void a_shared_barrier_holds_both(void) { run_on_both_sides(cross_barrier, cross_barrier); }
+static void a_shared_barrier_holds_both(void) {
+  run_on_both_sides(cross_barrier, cross_barrier);
+}
 
 static void write_under_lock(void) {
   for (int i = 0; i < kRounds; i++) {

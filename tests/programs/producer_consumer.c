@@ -1,6 +1,6 @@
-// producer_consumer.c - several producers and consumers share a small ring with a mutex and condvars.
-// Checks pthread_cond_wait (POSIX: "atomically release mutex and cause the calling thread to block")
-// and pthread_cond_signal: no item is lost, doubled or seen out of its producer's order.
+// producer_consumer.c - several producers and consumers share a small ring with a mutex and
+// condvars. Checks pthread_cond_wait (POSIX: "atomically release mutex and cause the calling thread
+// to block") and pthread_cond_signal: no item is lost, doubled or seen out of its producer's order.
 // SPDX-License-Identifier: Apache-2.0
 #include <stdbool.h>
 

@@ -1,6 +1,8 @@
-// raw_syscalls.c - blocking system calls made by syscall(2) and by instructions in this very program.
-// Checks the x86-64 ABI (syscall(2), "Architecture calling conventions", and psABI A.2.1): only rax, rcx
-// and r11 change; vector registers, the red zone and the flags a caller relies on are kept.
+// raw_syscalls.c - blocking system calls made by syscall(2) and by instructions in this very
+// program.
+// Checks the x86-64 ABI (syscall(2), "Architecture calling conventions", and psABI A.2.1): only
+// rax, rcx and r11 change; vector registers, the red zone and the flags a caller relies on are
+// kept.
 // SPDX-License-Identifier: Apache-2.0
 #include <linux/futex.h>
 #include <poll.h>
@@ -31,17 +33,20 @@ struct Registers {
   long result;
 };
 
-#define VECTORS(INSTRUCTION)                                                                    \
-  INSTRUCTION(0)                                                                                \
-  INSTRUCTION(1) INSTRUCTION(2) INSTRUCTION(3) INSTRUCTION(4) INSTRUCTION(5) INSTRUCTION(6)     \
-  INSTRUCTION(7) INSTRUCTION(8) INSTRUCTION(9) INSTRUCTION(10) INSTRUCTION(11) INSTRUCTION(12)  \
-  INSTRUCTION(13) INSTRUCTION(14) INSTRUCTION(15)
+// clang-format off
+#define VECTORS(INSTRUCTION)                                                \
+  INSTRUCTION(0)  INSTRUCTION(1)  INSTRUCTION(2)  INSTRUCTION(3)            \
+  INSTRUCTION(4)  INSTRUCTION(5)  INSTRUCTION(6)  INSTRUCTION(7)            \
+  INSTRUCTION(8)  INSTRUCTION(9)  INSTRUCTION(10) INSTRUCTION(11)           \
+  INSTRUCTION(12) INSTRUCTION(13) INSTRUCTION(14) INSTRUCTION(15)
+#define GENERALS(INSTRUCTION)                                               \
+  INSTRUCTION(0, rdi)  INSTRUCTION(1, rsi)  INSTRUCTION(2, rdx)             \
+  INSTRUCTION(3, r8)   INSTRUCTION(4, r9)   INSTRUCTION(5, r10)             \
+  INSTRUCTION(6, rbx)  INSTRUCTION(7, rbp)  INSTRUCTION(8, r12)             \
+  INSTRUCTION(9, r13)  INSTRUCTION(10, r14) INSTRUCTION(11, r15)
+// clang-format on
 #define LOAD_VECTOR(i) "movdqu 16*" #i "(%%rax), %%xmm" #i "\n\t"
 #define STORE_VECTOR(i) "movdqu %%xmm" #i ", 256+16*" #i "(%%rcx)\n\t"
-#define GENERALS(INSTRUCTION)                                                              \
-  INSTRUCTION(0, rdi) INSTRUCTION(1, rsi) INSTRUCTION(2, rdx) INSTRUCTION(3, r8)           \
-  INSTRUCTION(4, r9) INSTRUCTION(5, r10) INSTRUCTION(6, rbx) INSTRUCTION(7, rbp)           \
-  INSTRUCTION(8, r12) INSTRUCTION(9, r13) INSTRUCTION(10, r14) INSTRUCTION(11, r15)
 #define LOAD_GENERAL(i, name) "mov 512+8*" #i "(%%rax), %%" #name "\n\t"
 #define STORE_GENERAL(i, name) "mov %%" #name ", 616+8*" #i "(%%rcx)\n\t"
 
@@ -161,7 +166,9 @@ static void* block_by_syscall(void* argument) {
   return NULL;
 }
 
-static void syscall_blocks_like_the_wrappers(void) { run_threads(block_by_syscall); }
+static void syscall_blocks_like_the_wrappers(void) {
+  run_threads(block_by_syscall);
+}
 
 // A leaf: the compiler may keep `words` below the stack pointer, across the call.
 static __attribute__((noinline)) long yield_over_red_zone(long seed) {
@@ -178,7 +185,9 @@ static void* use_red_zone(void* argument) {
   return argument;
 }
 
-static void the_red_zone_is_kept(void) { run_threads(use_red_zone); }
+static void the_red_zone_is_kept(void) {
+  run_threads(use_red_zone);
+}
 
 int main(void) {
   RUN(a_site_in_the_program_keeps_all_registers);

@@ -1,6 +1,6 @@
 // resolver_threads.c - name service lookups from many threads: hosts, users, groups, services.
-// Checks getaddrinfo(3), getpwnam_r(3), getgrgid_r(3) and getservbyname_r(3), all marked MT-Safe: each
-// thread gets the answer that the first thread got alone. Only local files are asked.
+// Checks getaddrinfo(3), getpwnam_r(3), getgrgid_r(3) and getservbyname_r(3), all marked MT-Safe:
+// each thread gets the answer that the first thread got alone. Only local files are asked.
 // SPDX-License-Identifier: Apache-2.0
 #include <grp.h>
 #include <netdb.h>

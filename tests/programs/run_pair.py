@@ -29,7 +29,7 @@ DIFF_LINES = 60
 
 
 class Outcome:
-    """What one run did: outputs, status (negative: the signal), and the most kernel threads seen."""
+    """What one run did: outputs, status (a signal is negative), the most kernel threads seen."""
 
     def __init__(self, stdout, stderr, status, seconds, timed_out, threads_max):
         self.stdout = stdout
@@ -158,7 +158,9 @@ def show_difference(name, native, other):
     native_lines = native.decode("utf-8", "backslashreplace").splitlines()
     other_lines = other.decode("utf-8", "backslashreplace").splitlines()
     lines = list(
-        difflib.unified_diff(native_lines, other_lines, name + " native", name + " weft", "", "", 2, "")
+        difflib.unified_diff(
+            native_lines, other_lines, name + " native", name + " weft", "", "", 2, ""
+        )
     )
     if not lines:
         lines = ["%s: the bytes differ only in line ends" % name]
@@ -252,7 +254,7 @@ def parse_options(arguments):
     parser.add_argument("--expect", type=parse_status, default=0, metavar="STATUS|SIGNAME",
                         help="how the native run must end (default: %(default)s)")
     parser.add_argument("--threads-max", action="store_true",
-                        help="fail on more kernel threads than workers + pool + %d" % RUNTIME_THREADS)
+                        help="fail on more kernel threads than workers + pool + 2")
     parser.add_argument("--no-pool", action="store_true",
                         help="with --threads-max: the program needs no blocking pool")
     parser.add_argument("--ledger", help="file of `name: reason` for known failures under weft")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # run_pair_test.py - checks that run_pair.py tells every difference, and excuses only what it may.
-# Method: the programs are shell scripts that look at WEFT_WORKERS, which only the run under weft has;
-# an empty shared object stands for libweft.so where none is needed. ctest runs it (label unit).
+# Method: the programs are shell scripts that look at WEFT_WORKERS, which only the run under weft
+# has; an empty shared object stands for libweft.so. ctest runs it (label unit).
 # SPDX-License-Identifier: Apache-2.0
 """Self-test of run_pair.py."""
 

@@ -1,6 +1,7 @@
 // signals_directed.c - signals sent to one thread, to the process, and taken by sigwait.
-// Checks pthread_kill(3) "the signal is asynchronously directed to thread", pthread_sigmask(3) "each
-// thread has its own signal mask", sigwait(3), sigtimedwait(2), sigqueue(3), sigpending(2), signal(7).
+// Checks pthread_kill(3) "the signal is asynchronously directed to thread", pthread_sigmask(3)
+// "each thread has its own signal mask", sigwait(3), sigtimedwait(2), sigqueue(3), sigpending(2),
+// signal(7).
 // SPDX-License-Identifier: Apache-2.0
 #include <semaphore.h>
 #include <signal.h>
@@ -64,7 +65,8 @@ static void a_directed_signal_runs_on_its_thread(void) {
   EXPECT_SYS(sem_init(&gate, 0, 0));
   install(SIGUSR1, note_own_number, 0);
   pthread_t threads[kThreads];
-  for (int i = 0; i < kThreads; i++) threads[i] = start_thread(wait_for_signals, (void*)(intptr_t)i);
+  for (int i = 0; i < kThreads; i++)
+    threads[i] = start_thread(wait_for_signals, (void*)(intptr_t)i);
   AWAIT(started == kThreads);
   for (int round = 0; round < kRounds; round++) {
     for (int i = 0; i < kThreads; i++) EXPECT_OK(pthread_kill(threads[i], SIGUSR1));

@@ -1,6 +1,7 @@
 // signals_restart.c - a signal during a blocking call: EINTR, or the call goes on.
-// Checks signal(7), "Interruption of system calls and library functions by signal handlers": read with
-// and without SA_RESTART, the calls that never restart (poll, nanosleep, sem_timedwait), timers.
+// Checks signal(7), "Interruption of system calls and library functions by signal handlers": read
+// with and without SA_RESTART, the calls that never restart (poll, nanosleep, sem_timedwait),
+// timers.
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <semaphore.h>

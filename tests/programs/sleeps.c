@@ -1,6 +1,7 @@
 // sleeps.c - sleeping, relative and absolute, on both clocks, alone and many at once.
-// Checks nanosleep(2) "suspends ... until at least the specified time has elapsed", clock_nanosleep(2)
-// TIMER_ABSTIME (returns the error, a past time returns at once), usleep(3) and sleep(3).
+// Checks nanosleep(2) "suspends ... until at least the specified time has elapsed",
+// clock_nanosleep(2) TIMER_ABSTIME (returns the error, a past time returns at once), usleep(3) and
+// sleep(3).
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/programs/expect.h"
 

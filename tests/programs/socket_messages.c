@@ -1,6 +1,6 @@
 // socket_messages.c - message calls: vectors, descriptors in messages, batches, flags.
-// Checks sendmsg(2), recvmsg(2) (MSG_TRUNC, MSG_CTRUNC), unix(7) SCM_RIGHTS, recvmmsg(2), sendmmsg(2),
-// recv(2) MSG_PEEK, MSG_WAITALL, MSG_DONTWAIT, and unix(7) sequenced packets.
+// Checks sendmsg(2), recvmsg(2) (MSG_TRUNC, MSG_CTRUNC), unix(7) SCM_RIGHTS, recvmmsg(2),
+// sendmmsg(2), recv(2) MSG_PEEK, MSG_WAITALL, MSG_DONTWAIT, and unix(7) sequenced packets.
 // SPDX-License-Identifier: Apache-2.0
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -40,7 +40,9 @@ static void send_descriptor(int channel, int fd) {
   union Control control;
   memset(&control, 0, sizeof control);
   struct iovec vector = {&byte, 1};
-  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
+  struct msghdr message = {.msg_iov = &vector,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
                            .msg_controllen = sizeof control.bytes};
   struct cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
@@ -55,7 +57,9 @@ static int receive_descriptor(int channel) {
   int fd;
   union Control control;
   struct iovec vector = {&byte, 1};
-  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
+  struct msghdr message = {.msg_iov = &vector,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
                            .msg_controllen = sizeof control.bytes};
   EXPECT_EQ(recvmsg(channel, &message, MSG_CMSG_CLOEXEC), 1);
   const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
@@ -123,8 +127,8 @@ static void batches_arrive_in_order(void) {
   }
   int count = 0;
   while (count < kBatch) {
-    count += (int)EXPECT_SYS(recvmmsg(ends[1], messages + count, (unsigned)(kBatch - count),
-                                      MSG_WAITFORONE, NULL));
+    count += (int)EXPECT_SYS(
+        recvmmsg(ends[1], messages + count, (unsigned)(kBatch - count), MSG_WAITFORONE, NULL));
   }
   for (int i = 0; i < kBatch; i++) {
     EXPECT_EQ(messages[i].msg_len, snprintf(expected, sizeof expected, "message %d", i));

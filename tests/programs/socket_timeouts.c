@@ -1,6 +1,6 @@
 // socket_timeouts.c - receive and send timeouts, non-blocking sockets, and their errors.
-// Checks socket(7) SO_RCVTIMEO and SO_SNDTIMEO "EAGAIN", fcntl(2) O_NONBLOCK, connect(2) "EINPROGRESS",
-// "ECONNREFUSED", send(2) "EPIPE", accept4(2) SOCK_NONBLOCK, and FIONBIO.
+// Checks socket(7) SO_RCVTIMEO and SO_SNDTIMEO "EAGAIN", fcntl(2) O_NONBLOCK, connect(2)
+// "EINPROGRESS", "ECONNREFUSED", send(2) "EPIPE", accept4(2) SOCK_NONBLOCK, and FIONBIO.
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-// stdio_shared.c - one FILE used by many threads: on a temporary file, on a pipe, and with flockfile.
+// stdio_shared.c - one FILE used by many threads: on a temporary file, on a pipe, and with
+// flockfile.
 // Checks stdio's locking, flockfile(3) "the stdio functions are thread-safe ... each stream has an
 // associated lock": lines come out whole, once each, and each thread's in their order.
 // SPDX-License-Identifier: Apache-2.0
@@ -8,7 +9,9 @@ enum { kThreads = 24, kLines = 200, kLineMax = 300 };
 
 static FILE* shared;
 
-static int filler_length(int thread, int line) { return (thread * 37 + line * 11) % 200; }
+static int filler_length(int thread, int line) {
+  return (thread * 37 + line * 11) % 200;
+}
 
 static void* print_lines(void* argument) {
   const int self = (int)(intptr_t)argument;

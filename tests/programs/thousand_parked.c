@@ -1,6 +1,6 @@
 // thousand_parked.c - a thousand threads blocked at once in each way, then released together.
-// Checks pthread_cond_broadcast (POSIX: "unblock all threads currently blocked"), sem_post(3), read(2)
-// on a pipe, pthread_barrier_wait and pthread_join(3) with a thousand threads alive.
+// Checks pthread_cond_broadcast (POSIX: "unblock all threads currently blocked"), sem_post(3),
+// read(2) on a pipe, pthread_barrier_wait and pthread_join(3) with a thousand threads alive.
 // SPDX-License-Identifier: Apache-2.0
 #include <semaphore.h>
 #include <stdatomic.h>

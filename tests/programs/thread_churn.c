@@ -10,7 +10,9 @@ enum { kJoined = 10000, kDetached = 10000, kAlive = 20 };
 
 static sem_t finished;
 
-static void* add_one(void* argument) { return (void*)((intptr_t)argument + 1); }
+static void* add_one(void* argument) {
+  return (void*)((intptr_t)argument + 1);
+}
 
 static void* post_finished(void* argument) {
   (void)argument;
@@ -22,7 +24,8 @@ static void join_in_waves(void) {
   long long sum = 0;
   for (int first = 0; first < kJoined; first += kAlive) {
     pthread_t threads[kAlive];
-    for (int i = 0; i < kAlive; i++) threads[i] = start_thread(add_one, (void*)(intptr_t)(first + i));
+    for (int i = 0; i < kAlive; i++)
+      threads[i] = start_thread(add_one, (void*)(intptr_t)(first + i));
     for (int i = 0; i < kAlive; i++) sum += (intptr_t)join_thread(threads[i]);
   }
   EXPECT_EQ(sum, (long long)kJoined * (kJoined + 1) / 2);

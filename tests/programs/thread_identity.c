@@ -1,6 +1,6 @@
-// thread_identity.c - what a thread is called and counted by: ids, names, affinity, CPU clock, priority.
-// Checks gettid(2), pthread_self(3), pthread_setname_np(3) "ERANGE", prctl(2) PR_GET_NAME,
-// pthread_getaffinity_np(3), pthread_getcpuclockid(3) and getpriority(2).
+// thread_identity.c - what a thread is called and counted by: ids, names, affinity, CPU clock,
+// priority. Checks gettid(2), pthread_self(3), pthread_setname_np(3) "ERANGE", prctl(2)
+// PR_GET_NAME, pthread_getaffinity_np(3), pthread_getcpuclockid(3) and getpriority(2).
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 #include <sys/prctl.h>
@@ -36,7 +36,8 @@ static void* keep_identity(void* argument) {
 }
 
 static int compare_tids(const void* left, const void* right) {
-  return (*(const pid_t*)left > *(const pid_t*)right) - (*(const pid_t*)left < *(const pid_t*)right);
+  return (*(const pid_t*)left > *(const pid_t*)right) -
+         (*(const pid_t*)left < *(const pid_t*)right);
 }
 
 static void thread_ids_are_unique_and_constant(void) {

@@ -1,6 +1,6 @@
 // thread_join.c - the ways to wait for a thread, or not to: join, try, timed, clocked, detach.
-// Checks pthread_join(3) "EDEADLK", "EINVAL", pthread_tryjoin_np(3) "EBUSY", pthread_timedjoin_np(3)
-// "ETIMEDOUT", pthread_detach(3), and pthread_exit(3)'s result.
+// Checks pthread_join(3) "EDEADLK", "EINVAL", pthread_tryjoin_np(3) "EBUSY",
+// pthread_timedjoin_np(3) "ETIMEDOUT", pthread_detach(3), and pthread_exit(3)'s result.
 // SPDX-License-Identifier: Apache-2.0
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -11,9 +11,13 @@ enum { kThreads = 50 };
 
 static sem_t gate;
 
-static void* return_argument(void* argument) { return argument; }
+static void* return_argument(void* argument) {
+  return argument;
+}
 
-static void leave_from_below(void* result) { pthread_exit(result); }
+static void leave_from_below(void* result) {
+  pthread_exit(result);
+}
 
 static void* exit_with_argument(void* argument) {
   leave_from_below(argument);

@@ -1,6 +1,6 @@
 // thread_keys.c - thread-specific data and its destructors.
-// Checks pthread_key_create (POSIX: destructors run with the old value and the slot NULL; repeated at
-// least PTHREAD_DESTRUCTOR_ITERATIONS times while a value is not NULL) and pthread_key_delete.
+// Checks pthread_key_create (POSIX: destructors run with the old value and the slot NULL; repeated
+// at least PTHREAD_DESTRUCTOR_ITERATIONS times while a value is not NULL) and pthread_key_delete.
 // SPDX-License-Identifier: Apache-2.0
 #include <limits.h>
 #include <stdatomic.h>
@@ -12,9 +12,13 @@ enum { kThreads = 64, kKeys = 40, kRounds = 20 };
 static pthread_key_t keys[kKeys];
 static atomic_int destroyed[kKeys];
 
-static void* value_for(int thread, int key) { return (void*)(intptr_t)(1000 * (thread + 1) + key); }
+static void* value_for(int thread, int key) {
+  return (void*)(intptr_t)(1000 * (thread + 1) + key);
+}
 
-static void count_destroyed(void* value) { destroyed[(intptr_t)value % 1000]++; }
+static void count_destroyed(void* value) {
+  destroyed[(intptr_t)value % 1000]++;
+}
 
 static void* keep_own_values(void* argument) {
   const int self = (int)(intptr_t)argument;

@@ -62,8 +62,12 @@ static void run_with_size(size_t size, void* (*body)(void*)) {
 static void the_smallest_stack_suffices(void) {
   run_with_size((size_t)PTHREAD_STACK_MIN, use_minimal_stack);
 }
-static void a_small_stack_can_be_used(void) { run_with_size(64 * 1024, use_most_of_stack); }
-static void a_large_stack_can_be_used(void) { run_with_size(2 * kMib, use_most_of_stack); }
+static void a_small_stack_can_be_used(void) {
+  run_with_size(64 * 1024, use_most_of_stack);
+}
+static void a_large_stack_can_be_used(void) {
+  run_with_size(2 * kMib, use_most_of_stack);
+}
 
 static void too_small_a_size_is_refused(void) {
   pthread_attr_t attributes;
@@ -136,7 +140,9 @@ static void guards_have_the_size_asked_for(void) {
   }
 }
 
-static void the_first_thread_knows_its_stack(void) { expect_inside_own_stack(64 * 1024); }
+static void the_first_thread_knows_its_stack(void) {
+  expect_inside_own_stack(64 * 1024);
+}
 
 int main(void) {
   RUN(the_smallest_stack_suffices);

@@ -264,7 +264,7 @@ class Refused(Compare):
 
     def test_wrong_values(self):
         self.check(2, "--rounds=0: must be a number from 1 to 1000", "--rounds", "0")
-        self.check(2, "--workers=0: must be a number from 1 to 256", "--workers", "0")
+        self.check(2, "--workers=0: must be a number from 1 to 64", "--workers", "0")
         self.check(2, "--ready=http: must be tcp:PORT, tcp:HOST:PORT or unix:PATH", ready="http")
         self.check(2, "--ready=tcp:0: port=0: must be a number from 1 to 65535", ready="tcp:0")
         self.check(2, "--load: must be a command for /bin/sh", load=" ")

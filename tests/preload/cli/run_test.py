@@ -178,7 +178,7 @@ class Refused(command.CommandTest):
     def test_wrong_values(self):
         for value in ("0", "257", "many", "-1", "2.5"):
             self.check(["run", f"--workers={value}", "true"], 2,
-                       f"--workers={value}: must be a number from 1 to 256")
+                       f"--workers={value}: must be a number from 1 to 64")
         self.check(["run", "--stack-size", "1", "true"], 2,
                    "--stack-size=1: must be a number from 16384 to 1099511627776")
         self.check(["run", "--intercept", "magic", "true"], 2,

@@ -156,7 +156,7 @@ TEST_CASE("ElfImage: damage in libc's unwind and dynamic tables is survived", "[
   REQUIRE(ElfImage::parse(copy.base(), copy.bytes(), image));
   const auto unwind = image.unwind_header();
   const auto symbols = image.symbols();
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 40; ++round) {
     for (int i = 0; i < 200; ++i) {
       const uint64_t value = random.next();
       const size_t which = random.below(3);
