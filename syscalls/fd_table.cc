@@ -25,6 +25,11 @@ constexpr uint8_t kSendTimeout = 0x40;
 // bss: a page per 4096 descriptors in use. Relaxed accesses: a hint carries no other data.
 constinit std::atomic<uint8_t> g_hints[kRemembered];
 
+// Relaxed: set before the duplicate's number is known to the program.
+constinit std::atomic<bool> g_duplicates{false};
+// One above the highest number that ever had a hint: bounds forgetting all.
+constinit std::atomic<int> g_highest{0};
+
 constexpr int kSolSocket = 1;
 constexpr int kSoReceiveTimeout = 20;  // SO_RCVTIMEO_OLD; one 64-bit layout on x86-64
 constexpr int kSoSendTimeout = 21;
@@ -96,10 +101,25 @@ void set_fd_hint(int fd, FdHint hint) {
       static_cast<unsigned>(hint.kind) | (hint.nonblocking ? kNonblocking : 0u) |
       (hint.receive_timeout ? kReceiveTimeout : 0u) | (hint.send_timeout ? kSendTimeout : 0u));
   g_hints[fd].store(byte, std::memory_order_relaxed);
+  // A lost race lowers the bound by a moment's newcomer; it is set again at the next use.
+  if (fd >= g_highest.load(std::memory_order_relaxed)) {
+    g_highest.store(fd + 1, std::memory_order_relaxed);
+  }
 }
 
 void forget_fd(int fd) {
   if (fd >= 0 && fd < kRemembered) g_hints[fd].store(0, std::memory_order_relaxed);
+}
+
+void note_duplicate() { g_duplicates.store(true, std::memory_order_relaxed); }
+
+void forget_flags(int fd) {
+  if (!g_duplicates.load(std::memory_order_relaxed)) {
+    forget_fd(fd);
+    return;
+  }
+  const int highest = g_highest.load(std::memory_order_relaxed);
+  for (int i = 0; i < highest; i++) forget_fd(i);
 }
 
 void forget_fds(uint32_t first, uint32_t last) {

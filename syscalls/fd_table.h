@@ -1,7 +1,10 @@
 // fd_table.h - what the runtime remembers of descriptors: hints that save a trip, never the truth.
 // Descriptions are shared between processes and descriptors, so each hint is used only where a
-// wrong one costs time, not correctness: the call that follows fails with EAGAIN and is done the
-// sure way. Learned at first use, forgotten by close, dup2, dup3 and close_range.
+// wrong one costs time, not correctness: a try without waiting that fails is done the sure way.
+// One hint does matter: a descriptor believed blocking is waited for. (A ring of Linux 6.18 parks on
+// O_NONBLOCK descriptors, measured; an older one answers EAGAIN.) Every way to set O_NONBLOCK in
+// this process is seen; another process that sets it on a shared description is not.
+// Learned at first use, forgotten by close, dup2, dup3 and close_range.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -35,5 +38,11 @@ FdHint fd_hint(int fd);
 void set_fd_hint(int fd, FdHint hint);
 void forget_fd(int fd);
 void forget_fds(uint32_t first, uint32_t last);
+
+// A description got a second descriptor: from now on a change of flags through one is forgotten of
+// all.
+void note_duplicate();
+// O_NONBLOCK may have changed through this descriptor.
+void forget_flags(int fd);
 
 }  // namespace weft

@@ -74,7 +74,15 @@ Result sys_close_range(CallFrame& frame) {
   return kernel(frame);
 }
 
+Result sys_dup(CallFrame& frame) {
+  note_duplicate();
+  const Result result = kernel(frame);
+  if (result >= 0) forget_fd(static_cast<int>(result));
+  return result;
+}
+
 Result sys_dup2(CallFrame& frame) {
+  note_duplicate();
   forget_fd(static_cast<int>(frame.rsi));
   return kernel(frame);
 }
@@ -90,10 +98,12 @@ Result sys_fcntl(CallFrame& frame) {
     case F_SETFL:
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
-      const Result result = kernel(frame);
-      if (command == F_SETFL) forget_fd(static_cast<int>(frame.rdi));
-      if (command != F_SETFL && result >= 0) forget_fd(static_cast<int>(result));
-      return result;
+      if (command == F_SETFL) {
+        const Result result = kernel(frame);
+        forget_flags(static_cast<int>(frame.rdi));
+        return result;
+      }
+      return sys_dup(frame);
     }
     default:
       return kernel(frame);
@@ -105,7 +115,7 @@ Result sys_ioctl(CallFrame& frame) {
   constexpr uint64_t kFionbio = 0x5421;
   if (frame.rsi == kFionbio) {
     const Result result = kernel(frame);
-    forget_fd(fd);
+    forget_flags(fd);
     return result;
   }
   switch (frame.rsi) {

@@ -98,6 +98,18 @@ void unregister_rseq() {
   reinterpret_cast<int32_t*>(area)[1] = -2;  // cpu_id: RSEQ_CPU_ID_REGISTRATION_FAILED
 }
 
+// What libc told the kernel about the first thread before we were there (set_tid_address(2),
+// set_robust_list(2)): from now on it is the fiber's.
+void adopt_thread_addresses(Thread& thread) {
+  constexpr long kGetTidAddress = 40;  // PR_GET_TID_ADDRESS
+  int* address = nullptr;
+  if (system_call(SYS_prctl, kGetTidAddress, address_of(&address)) == 0) {
+    thread.clear_child_tid = address;
+  }
+  system_call(SYS_get_robust_list, 0, address_of(&thread.robust_list),
+              address_of(&thread.robust_list_bytes));
+}
+
 }  // namespace
 
 constinit Runtime g_runtime;
@@ -134,6 +146,7 @@ const char* start_runtime() {
   worker.running = main_thread;
   platform::write_worker_pointer(reinterpret_cast<uintptr_t>(&worker));
   take_over_signals(*main_thread);
+  adopt_thread_addresses(*main_thread);
   unregister_rseq();
 
   // All workers are the scheduler's before the first of them runs.

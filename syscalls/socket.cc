@@ -1,6 +1,6 @@
 // socket.cc - sending, receiving, accepting, connecting.
-// A call with MSG_DONTWAIT never waits and passes. On a non-blocking socket the operation answers
-// EAGAIN as the call would; the hint only saves the trip.
+// A call with MSG_DONTWAIT never waits and passes; so does one on a non-blocking socket, made with
+// MSG_DONTWAIT in case the hint is wrong.
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -191,8 +191,8 @@ long UringNetpoller::enter(uint32_t wait_count, uint32_t flags, int64_t timeout_
       panic("uring: the ring is gone", result, ring_.visible_fd());
     case -EINVAL:
       // A registered ring is registered for its owner only.
-      panic("uring: not the owner's kernel thread, or a flag that this kernel does not know", result,
-            kernel_thread_id());
+      panic("uring: not the owner's kernel thread, or a flag that this kernel does not know",
+            result, kernel_thread_id());
     case -EFAULT:  // the timeout's address
     default:
       panic("uring: io_uring_enter failed", result);

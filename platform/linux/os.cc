@@ -109,7 +109,8 @@ long install_guard(void* address, size_t bytes) {
   if (g_guard_install.load(std::memory_order_relaxed) >= 0) {
     const long result = system_call(SYS_madvise, address_of(address), static_cast<long>(bytes),
                                     MADV_GUARD_INSTALL);
-    if (result == 0) return 0;
+    // EINVAL: this kernel has no guards. All else is an answer.
+    if (result != -EINVAL) return result;
     g_guard_install.store(-1, std::memory_order_relaxed);
   }
   return system_call(SYS_mprotect, address_of(address), static_cast<long>(bytes), PROT_NONE);
@@ -169,14 +170,15 @@ long wait_on_word(const void* word, uint32_t expected, int64_t deadline_ns) {
     until.tv_sec = deadline_ns / 1'000'000'000;
     until.tv_nsec = deadline_ns % 1'000'000'000;
   }
-  // FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time (futex(2)).
-  return system_call(SYS_futex, address_of(word), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG,
+  // FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time (futex(2)). Not private: the kernel's
+  // own wake of a thread's exit word (CLONE_CHILD_CLEARTID) is not, and does not find private waits.
+  return system_call(SYS_futex, address_of(word), FUTEX_WAIT_BITSET,
                      static_cast<long>(expected), bounded ? address_of(&until) : 0, 0,
                      static_cast<long>(FUTEX_BITSET_MATCH_ANY));
 }
 
 long wake_word(const void* word, int count) {
-  return system_call(SYS_futex, address_of(word), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count);
+  return system_call(SYS_futex, address_of(word), FUTEX_WAKE, count);
 }
 
 void write_error(const char* text, size_t length) {

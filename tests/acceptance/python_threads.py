@@ -17,5 +17,5 @@ def case(run):
   return {"output": guest.out, "errors": guest.err}
 
 
-# Up to 20 threads wait for children or for fsync at once, which the pool may have to run.
-harness.main("python_threads", case, needs=[PYTHON], pool=32, native_threads=60, seconds=110)
+# Dozens of threads wait for children, files and names at once, which the pool may have to run.
+harness.main("python_threads", case, needs=[PYTHON], pool=64, native_threads=60, seconds=110)

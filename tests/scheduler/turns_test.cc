@@ -8,6 +8,7 @@
 
 #include "scheduler/io_wait.h"
 #include "tests/scheduler/futex_sync.h"
+#include "tests/scheduler/io_ops.h"
 #include "tests/scheduler/sim_scheduler.h"
 #include "tests/scheduler/test_seed.h"
 
@@ -206,13 +207,7 @@ TEST_CASE("turns: a bound fiber has its worker to itself and meets the others", 
         bound_rounds++;
       }
       char buffer[8];
-      IoCompletion read;
-      read.op.kind = platform::OpKind::read;
-      read.op.fd = reader;
-      read.op.address = reinterpret_cast<uintptr_t>(buffer);
-      read.op.length = sizeof buffer;
-      park_on(&read, 1, platform::kForever, false, WaitReason::io);
-      received = read.result;
+      received = park_for(read_op(reader, buffer, sizeof buffer));
       SIM_EXPECT(sim, current_worker() == home);
     });
     sim.spawn([&, writer = writer] {
@@ -222,12 +217,7 @@ TEST_CASE("turns: a bound fiber has its worker to itself and meets the others", 
         while (ball.load() != 2 * round + 2) wait_on(ball, 2 * round + 1);
         SIM_EXPECT(sim, !current_worker()->bound);
       }
-      IoCompletion write;
-      write.op.kind = platform::OpKind::write;
-      write.op.fd = writer;
-      write.op.address = reinterpret_cast<uintptr_t>("bound");
-      write.op.length = 5;
-      park_on(&write, 1, platform::kForever, false, WaitReason::io);
+      SIM_EXPECT(sim, park_for(write_op(writer, "bound", 5)) == 5);
     });
     for (int i = 0; i < 5; i++) {
       sim.spawn([&] {
