@@ -19,7 +19,6 @@ namespace {
 
 // A raw system call needs little; 64 KiB leaves room for signal frames that cannot come.
 constexpr size_t kStackBytes = 64 * 1024;
-constexpr int64_t kIdleNs = 5'000'000'000;
 
 // A pool thread's stack and control block. Recycled when the kernel has zeroed `alive`.
 struct PoolThread {
@@ -35,6 +34,7 @@ struct Pool {
   uint32_t idle WEFT_GUARDED_BY(lock) = 0;
   uint32_t threads WEFT_GUARDED_BY(lock) = 0;
   uint32_t max = kBlockingMaxDefault;
+  int64_t idle_ns = kBlockingIdleNsDefault;
   uint32_t wake_word = 0;  // atomic accesses; changes under the lock
   PoolThread* ended WEFT_GUARDED_BY(lock) = nullptr;
 };
@@ -51,7 +51,7 @@ BlockingJob* take_locked() WEFT_REQUIRES(g_pool.lock) {
 
 // Waits for a job. Null: idle for too long, and no longer counted.
 BlockingJob* wait_for_job() {
-  const int64_t deadline = platform::monotonic_ns() + kIdleNs;
+  const int64_t deadline = platform::monotonic_ns() + g_pool.idle_ns;
   bool timed_out = false;
   for (;;) {
     uint32_t seen;
@@ -174,6 +174,7 @@ void submit(void* argument) {
 }  // namespace
 
 void set_blocking_max(uint32_t threads) { g_pool.max = threads; }
+void set_blocking_idle_ns(int64_t idle_ns) { g_pool.idle_ns = idle_ns; }
 
 void run_blocking(BlockingJob& job) {
   Fiber& fiber = *current_fiber();

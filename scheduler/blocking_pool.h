@@ -24,6 +24,9 @@ struct BlockingJob {
 // on processes. WEFT_BLOCKING_MAX sets it.
 inline constexpr uint32_t kBlockingMaxDefault = 128;
 void set_blocking_max(uint32_t threads);
+// How long a thread without work stays.
+inline constexpr int64_t kBlockingIdleNsDefault = 5'000'000'000;
+void set_blocking_idle_ns(int64_t idle_ns);
 
 // Parks the running fiber while a pool thread runs the job. Not interruptible.
 void run_blocking(BlockingJob& job);

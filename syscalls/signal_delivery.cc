@@ -76,7 +76,12 @@ void note_signal(Worker& worker, const SignalInfo& info) {
     fiber->attention.fetch_or(kAttentionSignal, std::memory_order_relaxed);
   }
   if (!notes.posted.exchange(true, std::memory_order_relaxed)) {
-    notes.message.run = [](Message&) { read_noted_signals(); };
+    notes.message.run = [](Message&) {
+      // Only here is the message out of the mailbox; posted anew while still in it, it would be
+      // linked to itself. Before the reading, so that a signal noted after it posts again.
+      notes_of(*current_worker()).posted.store(false, std::memory_order_seq_cst);
+      read_noted_signals();
+    };
     worker.mailbox.post(notes.message);
     // A worker about to sleep in its ring must not: the message is for it.
     worker.netpoller->wake();
@@ -239,8 +244,6 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
 
 void read_noted_signals() {
   SignalNotes& notes = notes_of(*current_worker());
-  // Before the reading: a signal noted after it posts anew.
-  notes.posted.store(false, std::memory_order_seq_cst);
   uint32_t read = notes.read.load(std::memory_order_relaxed);
   while (read != notes.written.load(std::memory_order_acquire)) {
     const SignalInfo info = notes.ring[read % SignalNotes::kCapacity];

@@ -99,10 +99,11 @@ def check_cmake_package(prefix, folder, version):
     check_run(version, True, folder / "plain", LD_PRELOAD=str(prefix / "lib/libweft.so"))
     # A version that is not there must not be found.
     refused = subprocess.run(
-        ["cmake", "--find-package", "-DNAME=weft", "-DCOMPILER_ID=GNU", "-DLANGUAGE=C",
-         "-DMODE=EXIST", f"-DCMAKE_PREFIX_PATH={prefix}", "-Dweft_FIND_VERSION=99"],
+        ["cmake", "-S", CONSUMER, "-B", folder / "refused", f"-DCMAKE_PREFIX_PATH={prefix}",
+         "-DWEFT_WANTED=99"],
         env=environment(), capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
-    expect(refused.returncode != 0, "find_package(weft 99) found this version")
+    expect(refused.returncode != 0 and f"version: {version}" in refused.stderr,
+           f"find_package(weft 99) was not refused as too old: {refused.stderr[-1000:]}")
 
 
 def check_pkg_config(prefix, folder, version):

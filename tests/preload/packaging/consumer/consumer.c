@@ -1,6 +1,6 @@
-/* consumer.c - says on what its threads run: "version V, fibers N of M, kernel threads K".
- * All M threads are alive at once, each holds at a barrier. A fiber's id is above every pid_max.
- * SPDX-License-Identifier: Apache-2.0 */
+// consumer.c - says on what its threads run: "version V, fibers N of M, kernel threads K".
+// All M threads are alive at once, each holds at a barrier. A fiber's id is above every pid_max.
+// SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <pthread.h>
