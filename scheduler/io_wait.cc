@@ -45,6 +45,9 @@ void on_completion(platform::Completion& completion) {
     return;
   }
   Fiber& fiber = *wait.fiber;
+  // It runs after the rest of this batch: its registers and its TLS will be in the cache by then.
+  __builtin_prefetch(fiber.context.stack_pointer);
+  __builtin_prefetch(reinterpret_cast<const void*>(fiber.thread_pointer));
   wait.timer.cancel();
   fiber.io_wait = nullptr;
   // The wait state is io: only we, its owner, claim it.

@@ -102,6 +102,16 @@ Result do_read(CallFrame& frame, const Transfer& transfer) {
     if (result == -EAGAIN && !would_wait(fd)) return -EAGAIN;
   }
   if (transfer.count > 1024) return kernel(frame);  // IOV_MAX: the kernel's EINVAL
+  if (hint.kind == FdKind::socket && transfer.single) {
+    // read(2) on a socket is recv(2) without flags, and the ring does that by a shorter way.
+    Op op;
+    op.kind = OpKind::receive;
+    op.fd = fd;
+    op.address = reinterpret_cast<uintptr_t>(transfer.vector->iov_base);
+    const uint64_t bytes = transfer.vector->iov_len;
+    op.length = static_cast<uint32_t>(bytes > kTransferMax ? kTransferMax : bytes);
+    return finish_read(complete(op, receive_deadline(fd, hint)), hint);
+  }
   return finish_read(complete(op_for(frame, transfer, OpKind::read, OpKind::read_vector),
                               receive_deadline(fd, hint)),
                      hint);

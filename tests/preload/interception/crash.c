@@ -7,19 +7,22 @@
 #include "tests/programs/expect.h"
 
 static void* wait_for_ever(void* argument) {
-  (void)argument;
   for (;;) pause();
+  return argument;
 }
+
+static volatile int deeper = 1;
 
 static int recurse(volatile char* before) {
   volatile char here[4096];
   here[0] = before[0];
-  return recurse(here) + here[0];
+  return deeper == 0 ? 0 : recurse(here) + here[0];
 }
 
 static void* crash(void* argument) {
   const char* how = argument;
-  if (strcmp(how, "fault") == 0) *(volatile int*)8 = 1;
+  int* volatile nowhere = NULL;
+  if (strcmp(how, "fault") == 0) *nowhere = 1;
   if (strcmp(how, "abort") == 0) abort();
   if (strcmp(how, "illegal") == 0) __builtin_trap();
   if (strcmp(how, "divide") == 0) {

@@ -11,6 +11,11 @@
 
 enum { kThreads = 24, kRounds = 300, kHeaderBytes = 16, kPool = 64 << 20 };
 
+struct Header {
+  size_t number;  // size class; 0: aligned memory, which is never used again
+  size_t unused;
+};
+
 static pthread_mutex_t heap_lock = PTHREAD_MUTEX_INITIALIZER;
 static char* heap_next;
 static char* heap_end;
@@ -55,7 +60,7 @@ void* malloc(size_t size) {
     heap_next += (size_t)1 << number;
     if (heap_next > heap_end) abort();
   }
-  *(size_t*)block = number;
+  ((struct Header*)block)->number = number;
   pthread_mutex_unlock(&heap_lock);
   return block + kHeaderBytes;
 }
@@ -65,7 +70,7 @@ void free(void* pointer) {
   char* block = (char*)pointer - kHeaderBytes;
   pthread_mutex_lock(&heap_lock);
   if (calls++ % 64 == 0) make_system_calls();
-  void** list = &free_lists[*(size_t*)block];
+  void** list = &free_lists[((struct Header*)block)->number];
   *(void**)pointer = *list;
   *list = block;
   pthread_mutex_unlock(&heap_lock);
@@ -81,7 +86,8 @@ void* calloc(size_t count, size_t size) {
 void* realloc(void* pointer, size_t size) {
   void* fresh = malloc(size);
   if (pointer == NULL) return fresh;
-  const size_t old = ((size_t)1 << *(size_t*)((char*)pointer - kHeaderBytes)) - kHeaderBytes;
+  const size_t number = ((struct Header*)pointer)[-1].number;
+  const size_t old = ((size_t)1 << number) - kHeaderBytes;
   memcpy(fresh, pointer, old < size ? old : size);
   free(pointer);
   return fresh;
@@ -91,7 +97,7 @@ void* memalign(size_t alignment, size_t size) {
   // Thread descriptors and TLS blocks want it: over-allocate, and never give it back.
   char* pointer = malloc(size + alignment + kHeaderBytes);
   char* aligned = (char*)(((uintptr_t)pointer + kHeaderBytes + alignment - 1) & ~(alignment - 1));
-  *(size_t*)(aligned - kHeaderBytes) = 0;
+  ((struct Header*)aligned)[-1].number = 0;
   return aligned;
 }
 
@@ -101,7 +107,8 @@ static void* allocate(void* argument) {
   EXPECT(null != NULL);
   for (int i = 0; i < kRounds; i++) {
     const size_t size = (size_t)(i * 37 + self) % 3000 + 1;
-    unsigned char* block = malloc(size);
+    unsigned char* volatile fresh = malloc(size);
+    unsigned char* block = fresh;
     memset(block, self, size);
     fprintf(null, "%d of %d\n", i, self);
     block = realloc(block, size * 2);

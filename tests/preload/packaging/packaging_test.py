@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # packaging_test.py - goal: what `cmake --install` leaves is enough for somebody else's project.
 # Method: installs the build into a temporary prefix, which is then moved, since packages are;
-# checks every file there; builds the consumer beside this file by find_package and by pkg-config;
+# checks every file there; builds the consumer beside this file by find_package and by pkg-config,
+# under --as-needed, which some compilers have by default and which must not lose the library;
 # runs it linked, preloaded by the installed `weft run`, and natively, and reads what it says.
 # Usage: packaging_test.py BUILD_DIRECTORY VERSION. Exit status 77: skipped, and why.
 # SPDX-License-Identifier: Apache-2.0
@@ -71,6 +72,11 @@ def check_files(prefix):
         expect(status.st_mode & 0o777 == mode, f"{name} has the mode {status.st_mode & 0o777:o}")
 
 
+def check_header(prefix):
+    run(os.environ.get("CC", "cc"), "-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror",
+        "-fsyntax-only", "-I", prefix / "include", CONSUMER / "header.c")
+
+
 def check_run(version, on_fibers, *words, **changes):
     """The consumer, run by these words, tells the version and what its threads were."""
     said = run(*words, **changes)
@@ -88,7 +94,8 @@ def check_run(version, on_fibers, *words, **changes):
 
 def check_cmake_package(prefix, folder, version):
     run("cmake", "-S", CONSUMER, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}",
-        "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror")
+        "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror",
+        "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--as-needed")
     run("cmake", "--build", folder)
     found = (folder / "found").read_text(encoding="utf-8").splitlines()
     expect(found == [version, str(prefix / "lib/libweft.so"), str(prefix / "bin/weft")],
@@ -114,11 +121,10 @@ def check_pkg_config(prefix, folder, version):
     expect(ask("--modversion") == [version], f"pkg-config: version {ask('--modversion')}")
     library, = ask("--variable=library")
     expect(os.path.realpath(library) == str(prefix / "lib/libweft.so"), f"pkg-config: {library}")
-    compiler = os.environ.get("CC", "cc")
     for name, flags in (("linked", [*ask("--libs"), f"-Wl,-rpath,{prefix}/lib"]), ("plain", [])):
-        # --as-needed, which some compilers have by default, must not lose the library.
-        run(compiler, "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,--as-needed",
-            *ask("--cflags"), CONSUMER / "consumer.c", "-o", folder / name, *flags)
+        run(os.environ.get("CXX", "c++"), "-std=c++20", "-Wall", "-Wextra", "-Werror", "-pthread",
+            "-Wl,--as-needed", *ask("--cflags"), CONSUMER / "consumer.cc", "-o", folder / name,
+            *flags)
     check_run(version, True, folder / "linked")
     check_run(version, False, folder / "plain")
     check_run(version, True, folder / "plain", LD_PRELOAD=library)
@@ -131,6 +137,7 @@ def main(build, version):
         prefix = folder / "moved"
         shutil.move(folder / "staged", prefix)
         check_files(prefix)
+        check_header(prefix)
         check_cmake_package(prefix, folder / "cmake", version)
         if shutil.which("pkg-config") is None:
             print("skip: pkg-config is not installed; the rest is as it should be")
