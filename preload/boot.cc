@@ -129,6 +129,13 @@ struct Images {
   static constexpr size_t kMax = 512;
   ImageRef refs[kMax] = {};
   size_t count = 0;
+
+  void add(const void* header, const char* name, bool required) {
+    for (size_t i = 0; i < count; i++) {
+      if (refs[i].elf_header == header) return;
+    }
+    if (count < kMax) refs[count++] = {header, name, required};
+  }
 };
 
 int collect_image(dl_phdr_info* info, size_t, void* argument) {
@@ -137,7 +144,7 @@ int collect_image(dl_phdr_info* info, size_t, void* argument) {
   for (int i = 0; i < info->dlpi_phnum && first == nullptr; i++) {
     if (info->dlpi_phdr[i].p_type == PT_LOAD) first = &info->dlpi_phdr[i];
   }
-  if (first == nullptr || images.count == Images::kMax) return 0;
+  if (first == nullptr) return 0;
   const auto* header = reinterpret_cast<const char*>(info->dlpi_addr + first->p_vaddr);
   const bool ours = header == __ehdr_start;
   const bool vdso = reinterpret_cast<uintptr_t>(header) == auxiliary(AT_SYSINFO_EHDR);
@@ -149,14 +156,30 @@ int collect_image(dl_phdr_info* info, size_t, void* argument) {
     required = text_equal(image.soname(), "libc.so.6") ||
                text_equal(image.soname(), "ld-linux-x86-64.so.2");
   }
-  images.refs[images.count++] = {header, name, required};
+  images.add(header, name, required);
   return 0;
+}
+
+// What dlmopen(3) loaded apart from the program; dl_iterate_phdr() tells of our own namespace only.
+void collect_other_namespaces(Images& images) {
+  // glibc 2.35: a list of namespaces, if there are several (link.h).
+  const auto* own = static_cast<const r_debug_extended*>(dlsym(RTLD_DEFAULT, "_r_debug"));
+  if (own == nullptr || own->base.r_version < 2) return;
+  const r_debug_extended* space = own->r_next;
+  for (; space != nullptr; space = space->r_next) {
+    for (const link_map* map = space->base.r_map; map != nullptr; map = map->l_next) {
+      Dl_info place = {};
+      if (dladdr(map->l_ld, &place) == 0 || place.dli_fbase == nullptr) continue;
+      images.add(place.dli_fbase, map->l_name, false);
+    }
+  }
 }
 
 bool patch_all() {
   static constinit Images images;
   images.count = 0;
   dl_iterate_phdr(collect_image, &images);
+  collect_other_namespaces(images);
   PatchOptions options = {};
   options.gate_entry = reinterpret_cast<const void*>(weft_gate_entry);
   options.cache_directory = g_cache_directory[0] == 0 ? nullptr : g_cache_directory;
@@ -179,8 +202,11 @@ void prepare() {
   g_runtime.options.stats = g_config.stats;
   g_runtime.options.follow = g_config.follow;
   g_runtime.hooks.resume_frame = weft_resume_frame;
-  g_runtime.hooks.executable_mapped = note_executable_mapping;
-  g_runtime.hooks.descriptor_closing = patch_mapped_object;
+  g_runtime.hooks.abandon_call = abandon_call;
+  if (g_config.intercept != Intercept::dispatch) {
+    g_runtime.hooks.executable_mapped = note_executable_mapping;
+    g_runtime.hooks.descriptor_closing = patch_mapped_object;
+  }
   g_runtime.hooks.restart = [] {
     g_runtime.rseq_area = 0;  // unregistered before the fork
     return start_runtime() == nullptr;
@@ -204,6 +230,7 @@ bool become_live() {
   if (const char* why = start_runtime(); why != nullptr) return decline(why);
   if (g_config.intercept != Intercept::dispatch && !patch_all()) {
     g_runtime.live = false;
+    current_worker()->intercepting = 0;
     return_signals(*g_runtime.main_thread);
     return false;
   }

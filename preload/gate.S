@@ -104,6 +104,22 @@ weft_gate_entry:
   lea 136(%rsp), %rsp
   .cfi_def_cfa_offset 0
   jmp *16(%r11)                   # Site::inline_call
+
+# A fault on a pointer of the program's abandoned the body of the call: the handler for faults comes
+# here with rsp and rbp as they were at the call of weft_gate (weft_abandon_call).
+  .globl weft_gate_abandon
+  .hidden weft_gate_abandon
+weft_gate_abandon:
+  .cfi_def_cfa rbp, 144
+  .cfi_offset rbp, -144
+  mov 56(%rsp), %rbx
+  mov 72(%rsp), %r12
+  mov 80(%rsp), %r13
+  mov 88(%rsp), %r14
+  mov 96(%rsp), %r15
+  mov %rsp, %rdi
+  call weft_gate_abandoned
+  jmp 1b
   .cfi_endproc
   .size weft_gate_entry, . - weft_gate_entry
 

@@ -52,12 +52,18 @@ GateAnswer pass_through(CallFrame& frame) {
     return weft_gate(&frame);
   }
   if (belongs_to_site(frame)) return {0, 1};
-  return {kernel(frame), 0};
+  return {kernel_at_once(frame), 0};
 }
 
-Result call(const CallInfo& info, CallFrame& frame) {
+// vectors: where call_saving_vectors() put them, or null.
+Result call(const CallInfo& info, CallFrame& frame, void* vectors) {
+  Thread& thread = current_thread();
+  thread.kept_deadline_ns = 0;
   for (;;) {
+    thread.call_frame = &frame;
+    thread.saved_vectors = vectors;
     const Result result = info.handler(frame);
+    thread.call_frame = nullptr;
     if (result != kRestartCall && result != kRestartUnlessHandled) return result;
     frame.result = static_cast<uint64_t>(-EINTR);
     const Delivered delivered = deliver_signals(frame);
@@ -71,7 +77,7 @@ Result call(const CallInfo& info, CallFrame& frame) {
   const size_t bytes = platform::vector_state_bytes();
   void* memory = __builtin_alloca_with_align(bytes, 64 * 8);
   platform::save_vector_state(memory);
-  const Result result = call(info, frame);
+  const Result result = call(info, frame, memory);
   platform::load_vector_state(memory);
   return result;
 }
@@ -88,7 +94,7 @@ GateAnswer weft_gate(CallFrame* frame) {
   const auto& site = *static_cast<const preload::Site*>(frame->site);
   const bool save = (site.flags & preload::kSiteSavesVector) != 0 &&
                     info.disposition != Disposition::pass;
-  const Result result = save ? call_saving_vectors(info, *frame) : call(info, *frame);
+  const Result result = save ? call_saving_vectors(info, *frame) : call(info, *frame, nullptr);
   return {result, result == kExecuteAtSite ? uint64_t{1} : uint64_t{0}};
 }
 
@@ -98,6 +104,20 @@ Result weft_gate_attention(CallFrame* frame) {
   if ((fiber.attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0) yield();
   deliver_signals(*frame);
   return static_cast<Result>(frame->result);
+}
+
+Result weft_gate_abandoned(CallFrame*) {
+  Thread& thread = current_thread();
+  thread.call_frame = nullptr;
+  restore_mask_after_wait(thread);
+  if (thread.saved_vectors != nullptr) platform::load_vector_state(thread.saved_vectors);
+  return -EFAULT;
+}
+
+void abandon_call(CallFrame* frame, uint64_t& rip, uint64_t& rsp, uint64_t& rbp) {
+  rip = reinterpret_cast<uint64_t>(weft_gate_abandon);
+  rsp = reinterpret_cast<uint64_t>(frame);
+  rbp = frame->rsp - 144;
 }
 
 }  // namespace weft

@@ -1,10 +1,12 @@
 // blocking_pool.cc - the pool of blocking kernel threads (blocking_pool.h).
 //   job giver                                 pool thread
-//   1 lock; queue the job; idle > 0: take     1 lock; no job: idle++, unlock
-//     one from idle and bump wake_word        2 sleep while wake_word is what it was under the lock
-//   2 unlock; wake a sleeper, or start a      3 lock; look again; still nothing and timed out:
-//     thread if none was idle                   leave idle and end
+//   1 lock; queue the job; idle > 0: idle--,  1 lock; no job: idle++, unlock
+//     taken++ and bump wake_word              2 sleep while wake_word is what it was under the lock
+//   2 unlock; wake a sleeper, or start a      3 lock; taken > 0: taken--, else idle--; look again;
+//     thread if none was idle                   still nothing and timed out: end
 // wake_word changes under the lock, so a thread that counted itself idle sees the change or is woken.
+// idle + taken is the number of threads between 1 and 3. Which of them was meant is not recorded:
+// the first to come back is the one taken (it may be another than the one the kernel woke).
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/blocking_pool.h"
 
@@ -32,6 +34,7 @@ struct Pool {
   BlockingJob* head WEFT_GUARDED_BY(lock) = nullptr;
   BlockingJob* tail WEFT_GUARDED_BY(lock) = nullptr;
   uint32_t idle WEFT_GUARDED_BY(lock) = 0;
+  uint32_t taken WEFT_GUARDED_BY(lock) = 0;
   uint32_t threads WEFT_GUARDED_BY(lock) = 0;
   uint32_t max = kBlockingMaxDefault;
   int64_t idle_ns = kBlockingIdleNsDefault;
@@ -68,31 +71,36 @@ BlockingJob* wait_for_job() {
     }
     const long result = platform::wait_on_word(&g_pool.wake_word, seen, deadline);
     LockGuard guard(g_pool.lock);
-    if (__atomic_load_n(&g_pool.wake_word, __ATOMIC_RELAXED) == seen) {
-      // Nobody took us from idle.
+    if (g_pool.taken > 0) {
+      g_pool.taken--;
+    } else {
       g_pool.idle--;
       timed_out = result == -110 /* ETIMEDOUT */;
     }
   }
 }
 
+void run_job(BlockingJob& job) {
+  Fiber* fiber = job.fiber;
+  const Ticket ticket = job.ticket;
+  job.run(job);
+  // The job lies on the fiber's stack: not ours any more once the fiber is claimed.
+  const bool won = claim(*fiber, ticket, WaitState::woken);
+  WEFT_CHECK(won);
+  fiber->home->scheduler->unpark(*fiber);
+}
+
+void give_back(PoolThread* thread) {
+  LockGuard guard(g_pool.lock);
+  thread->next = g_pool.ended;
+  g_pool.ended = thread;
+}
+
 void pool_main(void* argument) {
   auto* thread = static_cast<PoolThread*>(argument);
   platform::write_worker_pointer(reinterpret_cast<uintptr_t>(&foreign_worker()));
-  while (BlockingJob* job = wait_for_job()) {
-    Fiber* fiber = job->fiber;
-    const Ticket ticket = job->ticket;
-    job->run(*job);
-    // The job lies on the fiber's stack: not ours any more once the fiber is claimed.
-    const bool won = claim(*fiber, ticket, WaitState::woken);
-    WEFT_CHECK(won);
-    fiber->home->scheduler->unpark(*fiber);
-  }
-  {
-    LockGuard guard(g_pool.lock);
-    thread->next = g_pool.ended;
-    g_pool.ended = thread;
-  }
+  while (BlockingJob* job = wait_for_job()) run_job(*job);
+  give_back(thread);
   // The kernel zeroes `alive` when it no longer needs the stack.
   platform::exit_kernel_thread();
 }
@@ -123,8 +131,31 @@ bool start_thread(uintptr_t model) {
   }
   thread->alive = 1;
   const uintptr_t block = platform::make_thread_block(thread->memory + kStackBytes, model);
-  return platform::start_kernel_thread(pool_main, thread, thread->memory + kStackBytes, block,
-                                       &thread->alive) > 0;
+  if (platform::start_kernel_thread(pool_main, thread, thread->memory + kStackBytes, block,
+                                    &thread->alive) > 0) {
+    return true;
+  }
+  thread->alive = 0;
+  give_back(thread);
+  return false;
+}
+
+// A counted thread could not be started. While there is none at all the queue is worked off here,
+// on a worker: it ends at least.
+void run_without_thread() {
+  bool first = true;
+  for (;;) {
+    BlockingJob* job = nullptr;
+    {
+      LockGuard guard(g_pool.lock);
+      if (first) g_pool.threads--;
+      first = false;
+      // Also jobs that others queued in the belief that our thread would come.
+      if (g_pool.threads == 0) job = take_locked();
+    }
+    if (job == nullptr) return;
+    run_job(*job);
+  }
 }
 
 void submit(void* argument) {
@@ -142,6 +173,7 @@ void submit(void* argument) {
     g_pool.tail = job;
     if (g_pool.idle > 0) {
       g_pool.idle--;
+      g_pool.taken++;
       __atomic_store_n(&g_pool.wake_word, g_pool.wake_word + 1, __ATOMIC_RELEASE);
       wake = true;
     } else if (g_pool.threads < g_pool.max) {
@@ -150,25 +182,7 @@ void submit(void* argument) {
     }
   }
   if (wake) platform::wake_word(&g_pool.wake_word, 1);
-  if (start && !start_thread(current_worker()->loop_thread_pointer)) {
-    bool alone = false;
-    {
-      LockGuard guard(g_pool.lock);
-      g_pool.threads--;
-      alone = g_pool.threads == 0 && g_pool.head == job;
-      if (alone) {
-        g_pool.head = nullptr;
-        g_pool.tail = nullptr;
-      }
-    }
-    // No thread at all and none to be had: run it here, so that it ends at least.
-    if (alone) {
-      Fiber* fiber = job->fiber;
-      const Ticket ticket = job->ticket;
-      job->run(*job);
-      if (claim(*fiber, ticket, WaitState::woken)) fiber->home->scheduler->unpark(*fiber);
-    }
-  }
+  if (start && !start_thread(current_worker()->loop_thread_pointer)) run_without_thread();
 }
 
 }  // namespace
@@ -193,6 +207,7 @@ void blocking_pool_forget() WEFT_NO_ANALYSIS {
   g_pool.head = nullptr;
   g_pool.tail = nullptr;
   g_pool.idle = 0;
+  g_pool.taken = 0;
   g_pool.threads = 0;
   g_pool.ended = nullptr;
   g_pool.lock.unlock();

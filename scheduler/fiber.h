@@ -88,10 +88,13 @@ struct Fiber {
   Worker* home = nullptr;
   const volatile void* wait_object = nullptr;  // for dumps: the futex word, the descriptor, ...
   // Set by the home worker before the fiber parks and cleared by it when the last completion is
-  // in; nobody else looks.
+  // in. A worker that the fiber has left may look, but not follow it (io_wait.cc).
   IoWait* io_wait = nullptr;
   Message interrupt_message;  // posted to `home` when an io wait is to be cut short
   std::atomic<bool> interrupt_posted{false};
+  // The wait (its ticket) that a futex waker came too early to claim (futex_table.cc). Here and not
+  // beside the waiter: it is read once the wait is published, when that stack may be gone.
+  std::atomic<uint64_t> missed_ticket{0};
 };
 
 using Ticket = uint64_t;

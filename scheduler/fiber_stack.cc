@@ -34,8 +34,18 @@ struct Slab {
   uint32_t free_count = 0;
   uint32_t next_with_free = 0;  // slab index + 1; the list of its class
   uint32_t* next_free = nullptr;  // per stack
-  uint8_t* guarded = nullptr;     // per stack: a guard was installed since it was handed out
+  uint8_t* state = nullptr;       // per stack: what is known of its accessibility, see below
+  // The guard that its stacks have, as a rule: set by the first. Atomic accesses.
+  size_t low_guard_bytes = 0;
 };
+
+// Slab::state. A stack comes from mmap() without access, and the first mprotect() opens all but its
+// guard. So nothing is guarded before that, and then what lies below the opened part. A stack that
+// is given back keeps the guard of its slab: the next one will most likely want the same.
+constexpr uint8_t kOpened = 1;       // since it was handed out
+constexpr uint8_t kLowGuard = 2;     // the first low_guard_bytes fault
+constexpr uint8_t kOtherGuards = 4;  // any other part may fault
+
 
 struct SizeClass {
   size_t stack_bytes = 0;
@@ -94,7 +104,7 @@ bool add_slab(SizeClass& size_class) WEFT_REQUIRES(g_slabs.lock) {
   slab.stack_bytes = size_class.stack_bytes;
   slab.stacks = static_cast<uint32_t>(stacks);
   slab.next_free = reinterpret_cast<uint32_t*>(book);
-  slab.guarded = reinterpret_cast<uint8_t*>(book + stacks * sizeof(uint32_t));
+  slab.state = reinterpret_cast<uint8_t*>(book + stacks * sizeof(uint32_t));
   size_class.newest = g_slabs.slab_count;
   // Release: the slab before its slot.
   g_slabs.by_address[base >> kSlabShift].store(g_slabs.slab_count, std::memory_order_release);
@@ -135,7 +145,8 @@ void* stack_map(size_t bytes) {
     slab = &g_slabs.slabs[size_class->with_free - 1];
     stack = slab->free_head - 1;
     slab->free_head = slab->next_free[stack];
-    slab->free_count--;
+    // Atomic for the racy look in stack_unmap().
+    __atomic_store_n(&slab->free_count, slab->free_count - 1, __ATOMIC_RELAXED);
     if (slab->free_head == 0) size_class->with_free = slab->next_with_free;
   } else {
     const uint32_t newest = size_class->newest;
@@ -153,20 +164,52 @@ bool stack_contains(uintptr_t address, size_t bytes) {
   if (slab == nullptr) return false;
   const uintptr_t offset = address - slab->base;
   return offset / slab->stack_bytes < slab->stacks &&
-         offset % slab->stack_bytes + bytes <= slab->stack_bytes;
+         bytes <= slab->stack_bytes - offset % slab->stack_bytes;
 }
+
+namespace {
+
+// The first mprotect() of a stack that was handed out: all below the opened part is its guard.
+long open_fresh(const Place& place) {
+  Slab& slab = *place.slab;
+  uint8_t& state = slab.state[place.stack];
+  auto* base = reinterpret_cast<void*>(slab.base + place.stack * slab.stack_bytes);
+  size_t usual = __atomic_load_n(&slab.low_guard_bytes, __ATOMIC_RELAXED);
+  if (usual == 0 && place.offset != 0) {
+    // Relaxed: the number is all there is to it. Whoever comes second takes what is there.
+    const bool first = __atomic_compare_exchange_n(&slab.low_guard_bytes, &usual, place.offset,
+                                                   false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (first) usual = place.offset;
+  }
+  const bool has_guard = (state & kLowGuard) != 0;
+  const bool wants_usual = place.offset != 0 && place.offset == usual;
+  state = kOpened;
+  if (has_guard && wants_usual) {
+    state |= kLowGuard;
+    return 0;
+  }
+  if (has_guard) platform::remove_guard(base, usual);
+  if (place.offset == 0) return 0;
+  state |= wants_usual ? kLowGuard : kOtherGuards;
+  return platform::install_guard(base, place.offset);
+}
+
+}  // namespace
 
 long stack_protect(uintptr_t address, size_t bytes, bool accessible) {
   const Place place = place_of(address);
   auto* range = reinterpret_cast<void*>(address);
-  uint8_t& guarded = place.slab->guarded[place.stack];
+  uint8_t& state = place.slab->state[place.stack];
   if (!accessible) {
-    guarded = 1;
+    state |= kOpened | kOtherGuards;
     return platform::install_guard(range, bytes);
   }
-  // glibc opens everything above the guard of a fresh stack: nothing to do. Only a stack that has
-  // a guard may have to give it up.
-  return guarded != 0 ? platform::remove_guard(range, bytes) : 0;
+  if ((state & kOpened) == 0) return open_fresh(place);
+  // Only a stack that has a guard there may have to give it up.
+  const size_t usual = __atomic_load_n(&place.slab->low_guard_bytes, __ATOMIC_RELAXED);
+  const bool in_guard = (state & kLowGuard) != 0 && place.offset < usual;
+  if (in_guard) state = kOpened | kOtherGuards;
+  return (state & kOtherGuards) != 0 ? platform::remove_guard(range, bytes) : 0;
 }
 
 long stack_unmap(uintptr_t address, size_t bytes) {
@@ -174,14 +217,16 @@ long stack_unmap(uintptr_t address, size_t bytes) {
   Slab& slab = *place.slab;
   if (place.offset != 0 || bytes != slab.stack_bytes) {
     // A hole in a stack that somebody mapped by the same shape: it faults from now on.
-    slab.guarded[place.stack] = 1;
+    slab.state[place.stack] |= kOpened | kOtherGuards;
     platform::release_pages(reinterpret_cast<void*>(address), bytes);
     return platform::install_guard(reinterpret_cast<void*>(address), bytes);
   }
-  if (slab.guarded[place.stack] != 0) {
+  uint8_t& state = slab.state[place.stack];
+  if ((state & kOtherGuards) != 0) {
     platform::remove_guard(reinterpret_cast<void*>(address), bytes);
-    slab.guarded[place.stack] = 0;
+    state = 0;
   }
+  state &= kLowGuard;
   // Relaxed meaning: a racy read only decides how much stays resident.
   const bool warm = __atomic_load_n(&slab.free_count, __ATOMIC_RELAXED) < kWarmStacksMax &&
                     bytes > kWarmBytes;

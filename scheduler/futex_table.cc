@@ -20,7 +20,8 @@ struct Waiter {
   uint32_t bits = kFutexAnyBit;
   Fiber* fiber = nullptr;
   Ticket ticket = 0;
-  // Of several words only: a waker came between the queueing and the parking. Paired in collect().
+  // Of several words only: a waker came and could not claim the wait. Changes under the bucket's
+  // lock.
   std::atomic<bool> missed{false};
   // Changes under the locks of both buckets (requeue); read without one only to know which to lock.
   std::atomic<Bucket*> bucket{nullptr};
@@ -102,12 +103,14 @@ void arm(WaitTimer& timer, Fiber& fiber, Ticket ticket, int64_t deadline_ns) {
 
 // Claims one waiter. One that waits for several words may still be on its way to park:
 //   waker                                     waiter of several words
-//   1 claim fails; missed = true              1 publish the wait
+//   1 claim fails; missed_ticket = ticket     1 publish the wait
 //   2 full barrier                            2 full barrier
-//   3 claim once more                         3 read missed of each; if set, claim for itself
+//   3 claim once more                         3 claim missed_ticket for itself
 bool claim_waiter(Waiter& waiter) {
   if (claim(*waiter.fiber, waiter.ticket, WaitState::woken)) return true;
-  waiter.missed.store(true, std::memory_order_relaxed);  // 1; ordered by the barrier
+  waiter.missed.store(true, std::memory_order_relaxed);  // ordered by the bucket's lock
+  // 1. Relaxed: ordered by the barrier.
+  waiter.fiber->missed_ticket.store(waiter.ticket, std::memory_order_relaxed);
   full_barrier();                                        // 2
   return claim(*waiter.fiber, waiter.ticket, WaitState::woken);  // 3
 }
@@ -132,6 +135,14 @@ uint32_t collect(Bucket& bucket, FutexKey key, uint32_t count, uint32_t bits, Fi
     waiter = following;
   }
   return woken;
+}
+
+// Whether nothing has ended the wait yet. One whose time is up dequeues itself, but only when it
+// runs. Relaxed: a moment's truth, as it is in the kernel.
+bool still_waits(const Waiter& waiter) {
+  const uint64_t word = waiter.fiber->wait_word.load(std::memory_order_relaxed);
+  return word == (waiter.ticket | static_cast<uint64_t>(WaitState::pending)) ||
+         word == (waiter.ticket | static_cast<uint64_t>(WaitState::preparing));
 }
 
 // Locks two buckets in the order of their addresses (the lock order of lock.h), or one once.
@@ -207,12 +218,6 @@ FutexOutcome futex_wait_any(const FutexWaitItem* items, uint32_t count, int64_t 
     differs = __atomic_load_n(items[queued].word, __ATOMIC_SEQ_CST) != items[queued].expected;
     bucket.append(waiter);
   }
-  struct Recheck {
-    const Waiter* waiters;
-    uint32_t count;
-    Fiber* fiber;
-    Ticket ticket;
-  } recheck{waiters, count, &fiber, ticket};
   WaitState state = WaitState::idle;
   if (differs) {
     abandon_wait(fiber);
@@ -221,25 +226,25 @@ FutexOutcome futex_wait_any(const FutexWaitItem* items, uint32_t count, int64_t 
     state = park(
         fiber, WaitReason::futex, items[0].word,
         [](void* argument) {
-          const auto& check = *static_cast<Recheck*>(argument);
-          full_barrier();  // 2 of claim_waiter()
-          for (uint32_t i = 0; i < check.count; i++) {
-            if (!check.waiters[i].missed.load(std::memory_order_relaxed)) continue;  // 3
-            if (claim(*check.fiber, check.ticket, WaitState::woken)) {
-              check.fiber->home->scheduler->unpark(*check.fiber);
-            }
-            return;
-          }
+          // The wait is published: the fiber may be running elsewhere and its stack be reused.
+          // A ticket that is not of its present wait claims nothing.
+          auto& self = *static_cast<Fiber*>(argument);
+          full_barrier();                                                             // 2
+          const Ticket missed = self.missed_ticket.load(std::memory_order_relaxed);  // 3
+          if (claim(self, missed, WaitState::woken)) self.home->scheduler->unpark(self);
         },
-        &recheck);
+        &fiber);
     timer.cancel();
   }
+  // The waker that dequeued us counted us; one that we missed did not, and comes second.
   woken_index = count;
+  uint32_t missed_index = count;
   for (uint32_t i = 0; i < queued; i++) {
-    const bool dequeued = waiters[i].bucket.load(std::memory_order_relaxed) == nullptr;
-    if (dequeued || waiters[i].missed.load(std::memory_order_relaxed)) woken_index = i;
-    if (!dequeued) dequeue(waiters[i]);
+    if (waiters[i].bucket.load(std::memory_order_relaxed) == nullptr) woken_index = i;
+    dequeue(waiters[i]);
+    if (waiters[i].missed.load(std::memory_order_relaxed)) missed_index = i;
   }
+  if (woken_index == count) woken_index = missed_index;
   if (differs) return FutexOutcome::value_differs;
   return to_outcome(state);
 }
@@ -276,13 +281,14 @@ FutexRequeue futex_requeue(FutexKey source, FutexKey target, uint32_t wake_count
     uint32_t moved = 0;
     for (Waiter* waiter = from.head; waiter != nullptr && moved < requeue_count;) {
       Waiter* following = waiter->next;
-      if (waiter->key.value == source.value) {
-        from.remove(*waiter);
-        waiter->key = target;
-        to.append(*waiter);
+      if (waiter->key.value == source.value && still_waits(*waiter)) {
         moved++;
-        // Moved to the end of the same list: do not meet it again.
-        if (&from == &to && source.value == target.value) break;
+        // To the word itself: counted, and keeps its place.
+        if (source.value != target.value) {
+          from.remove(*waiter);
+          waiter->key = target;
+          to.append(*waiter);
+        }
       }
       waiter = following;
     }

@@ -66,12 +66,21 @@ Fiber* on_deadline(Timer& timer) {
 void on_interrupt(Message& message) {
   auto* fiber = reinterpret_cast<Fiber*>(reinterpret_cast<char*>(&message) -
                                          __builtin_offsetof(Fiber, interrupt_message));
-  // Release: from here the message may be posted again.
-  fiber->interrupt_posted.store(false, std::memory_order_release);
-  // The wait may have ended, or the fiber may wait on another worker: that one got its own message,
-  // or will see `attention` before it parks.
+  // Release: from here the message may be posted again. Acquire: whoever found it posted and left
+  // it at that has his `attention` seen below.
+  fiber->interrupt_posted.exchange(false, std::memory_order_acq_rel);
   Worker& worker = *current_worker();
-  IoWait* wait = fiber->home == &worker ? fiber->io_wait : nullptr;
+  // In this order: a wait on another worker is begun after `home` has changed.
+  IoWait* wait = __atomic_load_n(&fiber->io_wait, __ATOMIC_ACQUIRE);
+  if (__atomic_load_n(&fiber->home, __ATOMIC_ACQUIRE) != &worker) {
+    // The poster was held up and the fiber has left this worker. An interrupter that came while
+    // the message lay here relies on it: the fiber may wait elsewhere by now. Relaxed: as above.
+    if ((fiber->attention.load(std::memory_order_relaxed) & kAttentionSignal) != 0) {
+      interrupt_wait(*fiber);
+    }
+    return;
+  }
+  // The wait has ended: the fiber will see `attention` before it parks again.
   if (wait == nullptr) return;
   if (!wait->cancelled) wait->outcome = IoOutcome::interrupted;
   wait->cancel_all(worker);

@@ -189,7 +189,8 @@ void Worker::stop_spinning() {
 void Worker::sleep() {
   scheduler->join_sleepers(*this);  // 1
   full_barrier();                   // 2
-  const bool found = scheduler->any_ready() || !mailbox.empty() ||
+  // What a bound worker could not run must not keep it awake.
+  const bool found = (!bound && scheduler->any_ready()) || !mailbox.empty() ||
                      bound_ready.load(std::memory_order_relaxed) != nullptr;  // 3
   if (!found) {
     count(stats.sleeps);
@@ -205,8 +206,13 @@ bool Worker::take_turn() {
   run_mailbox();
   Fiber* fiber = nullptr;
   if (since_poll_ >= kTurnsPerPoll) poll(platform::kNow);
-  // Relaxed: only we write it.
-  if (turn.load(std::memory_order_relaxed) % kGlobalFirstTurns == 0) fiber = pick_global();
+  // Relaxed: only we write it. Counted since the last time and not by the turn's number: fibers
+  // that switch straight to each other let the loop see only some of the turns.
+  const uint64_t this_turn = turn.load(std::memory_order_relaxed);
+  if (this_turn - global_turn_ >= kGlobalFirstTurns) {
+    global_turn_ = this_turn;
+    fiber = pick_global();
+  }
   if (fiber == nullptr) fiber = pick_local();
   if (fiber == nullptr) fiber = pick_global();
   if (fiber == nullptr && (scheduler->worker_count() > 1 || bound)) {
@@ -228,8 +234,9 @@ bool Worker::take_turn() {
   }
   if (spinning_) {
     stop_spinning();
-    // We were the one who looked; if there is more, somebody else should.
-    if (ready.size() != 0 || !scheduler->global.empty()) scheduler->wake_one();
+    // We were the one who looked: makers of work woke nobody meanwhile. If there is more, in
+    // whichever queue, somebody else should.
+    if (scheduler->any_ready()) scheduler->wake_one();
   }
   run(*fiber);
   return true;

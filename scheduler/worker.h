@@ -1,8 +1,8 @@
 // worker.h - a kernel thread that runs fibers: its queues, its netpoller, its timers, its turn.
 //
 // Finding work, in this order: the next slot (what the last fiber woke, with a budget), the own
-// queue, the global queue (first at every 61st turn), completions and timers, other workers' queues;
-// then sleep in the netpoller (idle.h).
+// queue, the global queue (first when 61 turns have passed), completions and timers, other workers' queues;
+// then sleep in the netpoller (scheduler.h).
 //
 // The worker is found through GS, the fiber through the worker: no TLS. current_worker() must be
 // read anew after anything that may switch: the fiber may be on another worker then.
@@ -111,6 +111,7 @@ class Worker {
   Fiber* to_publish_ = nullptr;  // its wait becomes pending once its context is saved
   bool spinning_ = false;        // counted in Scheduler::spinning_count
   uint32_t next_budget_ = 0;
+  uint64_t global_turn_ = 0;     // the turn at which the global queue last went first
   uint32_t since_poll_ = 0;
   uint32_t random_ = 1;
 };

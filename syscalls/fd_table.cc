@@ -23,7 +23,7 @@ constexpr uint8_t kReceiveTimeout = 0x20;
 constexpr uint8_t kSendTimeout = 0x40;
 
 // bss: a page per 4096 descriptors in use. Relaxed accesses: a hint carries no other data.
-constinit std::atomic<uint8_t> g_hints[kRemembered];
+constinit std::atomic<uint8_t> g_hints[kRemembered] = {};
 
 // Relaxed: set before the duplicate's number is known to the program.
 constinit std::atomic<bool> g_duplicates{false};

@@ -10,6 +10,7 @@
 #include "syscalls/call_table.h"
 #include "syscalls/fd_table.h"
 #include "syscalls/kernel.h"
+#include "syscalls/proc_files.h"
 #include "syscalls/runtime.h"
 #include "syscalls/signals.h"
 
@@ -34,8 +35,10 @@ bool open_may_wait(int directory, uint64_t path, uint64_t flags) {
 }
 
 Result do_open(CallFrame& frame, int directory, uint64_t path, uint64_t flags) {
-  const Result result =
-      open_may_wait(directory, path, flags) ? off_load(frame) : kernel(frame);
+  Result result = open_thread_file(path, flags);
+  if (result == kNotOurFile) {
+    result = open_may_wait(directory, path, flags) ? off_load(frame) : kernel(frame);
+  }
   // The number may carry a hint of a descriptor that was closed where we could not see it.
   if (result >= 0) forget_fd(static_cast<int>(result));
   return result;
@@ -63,6 +66,7 @@ Result sys_close(CallFrame& frame) {
   const auto fd = static_cast<int>(frame.rdi);
   // Before the call: afterwards the number may be another thread's new descriptor.
   forget_fd(fd);
+  close_thread_file(fd);
   if (g_runtime.hooks.descriptor_closing != nullptr) g_runtime.hooks.descriptor_closing(fd);
   return kernel(frame);
 }

@@ -20,10 +20,15 @@ using platform::kForever;
 
 constexpr uint32_t kFutex2Size32 = 2;      // FUTEX2_SIZE_U32
 constexpr uint32_t kFutex2Private = 128;   // FUTEX2_PRIVATE
+constexpr uint64_t kUserAddressEnd = uint64_t{1} << 47;
 
 bool is_local(const volatile void* word, bool is_private) {
   return is_private || stack_contains(reinterpret_cast<uintptr_t>(word), sizeof(uint32_t));
 }
+
+// EFAULT is decided before the table's locks are taken: a fault under them could not be left.
+void touch(const volatile uint32_t* word) { static_cast<void>(*word); }
+void touch_writable(uint32_t* word) { __atomic_fetch_or(word, 0, __ATOMIC_RELAXED); }
 
 Result wait_in_kernel(const CallFrame& frame, uint32_t* word, uint32_t expected, uint32_t bits,
                       int64_t deadline_ns) {
@@ -44,6 +49,7 @@ Result wait(const CallFrame& frame, uint32_t* word, bool is_private, uint32_t ex
     const Result result = wait_in_kernel(frame, word, expected, bits, deadline_ns);
     return result == kRestartCall && timed ? kRestartUnlessHandled : result;
   }
+  touch(word);
   switch (futex_wait(FutexKey::of(word, !is_private), word, expected, bits, deadline_ns)) {
     case FutexOutcome::woken:
       return 0;
@@ -132,6 +138,7 @@ bool apply(void* argument) {
 
 Result wake_op(const CallFrame& frame, uint32_t* word, uint32_t* second, bool is_private) {
   if (!is_local(word, is_private) || !is_local(second, is_private)) return kernel(frame);
+  touch_writable(second);
   WakeOperation operation{second, static_cast<uint32_t>(frame.r9)};
   const uint32_t woken = futex_wake_op(
       FutexKey::of(word, !is_private), static_cast<uint32_t>(frame.rdx),
@@ -144,6 +151,7 @@ Result requeue(const CallFrame& frame, uint32_t* word, uint32_t* target, bool is
   if (!is_local(word, is_private) || !is_local(target, is_private)) return kernel(frame);
   if (static_cast<int32_t>(frame.rdx) < 0 || static_cast<int32_t>(frame.r10) < 0) return -EINVAL;
   const auto expected = static_cast<uint32_t>(frame.r9);
+  if (compare) touch(word);
   const FutexRequeue result =
       futex_requeue(FutexKey::of(word, !is_private), FutexKey::of(target, !is_private),
                     static_cast<uint32_t>(frame.rdx), static_cast<uint32_t>(frame.r10), word,
@@ -163,7 +171,7 @@ Result sys_futex(CallFrame& frame) {
   const auto value = static_cast<uint32_t>(frame.rdx);
   const uint32_t command = operation & static_cast<uint32_t>(FUTEX_CMD_MASK);
   if ((frame.rdi & 3) != 0) return -EINVAL;
-  if (word == nullptr) return -EFAULT;
+  if (frame.rdi >= kUserAddressEnd) return -EFAULT;
   switch (command) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET: {
@@ -173,7 +181,7 @@ Result sys_futex(CallFrame& frame) {
         if (!is_valid(*timeout)) return -EINVAL;
         // futex(2): relative for FUTEX_WAIT, absolute for FUTEX_WAIT_BITSET.
         deadline = command == FUTEX_WAIT
-                       ? deadline_after(to_ns(*timeout))
+                       ? call_deadline(to_ns(*timeout))
                        : from_absolute(*timeout, realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC);
       }
       const uint32_t bits =
@@ -227,6 +235,7 @@ Result sys_futex_waitv(CallFrame& frame) {
     if ((items[i].flags & 7) != kFutex2Size32 || !is_local(word, is_private)) {
       return off_load(frame);
     }
+    touch(word);
     local[i] = {FutexKey::of(word, !is_private), word, static_cast<uint32_t>(items[i].value)};
   }
   uint32_t woken = 0;
@@ -281,6 +290,7 @@ Result sys_futex_requeue(CallFrame& frame) {
     return kernel(frame);
   }
   const auto expected = static_cast<uint32_t>(items[0].value);
+  touch(source);
   const FutexRequeue result = futex_requeue(
       FutexKey::of(source, !private_source), FutexKey::of(target, !private_target),
       static_cast<uint32_t>(frame.rdx), static_cast<uint32_t>(frame.r10), source, &expected);

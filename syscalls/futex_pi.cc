@@ -1,10 +1,13 @@
 // futex_pi.cc - the owner protocol of PI futexes (futex(2), "Priority-inheritance futexes").
 // A word holds the owner's id, or 0. A waiter sets FUTEX_WAITERS and waits under the word's key; the
-// unlocker hands the word over empty and wakes one waiter, which takes it or waits again.
+// unlocker hands the word over empty and wakes one waiter, which takes it or waits again. A shared
+// word (glibc's robust mutexes always use those) is waited for in the kernel, by plain waits, so that
+// other processes that this runtime serves meet it there; their owners' ids cannot be looked up.
 // SPDX-License-Identifier: Apache-2.0
 #include "syscalls/futex_pi.h"
 
 #include <linux/futex.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "platform/os.h"
@@ -23,7 +26,47 @@ bool replace(uint32_t* word, uint32_t expected, uint32_t desired) {
                                      __ATOMIC_SEQ_CST);
 }
 
-Result lock(uint32_t* word, FutexKey key, uint32_t tid, bool only_try, int64_t deadline_ns) {
+// 0: woken, or the word holds another value already. Else an error, or an interrupt's code.
+Result wait_in_table(uint32_t* word, uint32_t expected, int64_t deadline_ns) {
+  const FutexKey key = FutexKey::of(word, false);
+  switch (futex_wait(key, word, expected, kFutexAnyBit, deadline_ns)) {
+    case FutexOutcome::timed_out:
+      return -ETIMEDOUT;
+    case FutexOutcome::interrupted:
+      return kRestartCall;
+    case FutexOutcome::woken:
+    case FutexOutcome::value_differs:
+      return 0;
+  }
+  return 0;
+}
+
+Result wait_in_kernel(uint32_t* word, uint32_t expected, int64_t deadline_ns) {
+  Result result;
+  if (current_worker()->netpoller->supports(platform::OpKind::futex_wait)) {
+    platform::Op op;
+    op.kind = platform::OpKind::futex_wait;
+    op.address = reinterpret_cast<uintptr_t>(word);
+    op.second = expected;
+    op.offset = kFutexAnyBit;
+    op.op_flags = 2;  // FUTEX2_SIZE_U32
+    result = complete(op, deadline_ns);
+  } else {
+    KernelTime until = from_ns(deadline_ns);
+    CallFrame plain = {};
+    plain.number = SYS_futex;
+    plain.rdi = reinterpret_cast<uintptr_t>(word);
+    plain.rsi = FUTEX_WAIT_BITSET;  // its time-out is absolute, on the monotonic clock
+    plain.rdx = expected;
+    plain.r10 = deadline_ns == platform::kForever ? 0 : reinterpret_cast<uintptr_t>(&until);
+    plain.r9 = kFutexAnyBit;
+    result = off_load(plain);
+  }
+  if (result == kRestartUnlessHandled) return kRestartCall;
+  return result == -EAGAIN || result > 0 ? 0 : result;
+}
+
+Result lock(uint32_t* word, bool is_private, uint32_t tid, bool only_try, int64_t deadline_ns) {
   bool contended = false;
   for (;;) {
     const uint32_t value = load(word);
@@ -37,25 +80,29 @@ Result lock(uint32_t* word, FutexKey key, uint32_t tid, bool only_try, int64_t d
     }
     if (only_try) return -EAGAIN;
     // An owner of this process that no longer exists will never unlock (futex(2): ESRCH).
-    if (owner >= kFirstVirtualTid && find_thread(static_cast<int>(owner)) == nullptr) {
+    if (is_private && owner >= kFirstVirtualTid &&
+        find_thread(static_cast<int>(owner)) == nullptr) {
       return -ESRCH;
     }
     if ((value & FUTEX_WAITERS) == 0 && !replace(word, value, value | FUTEX_WAITERS)) continue;
     contended = true;
-    const FutexOutcome outcome =
-        futex_wait(key, word, value | FUTEX_WAITERS, kFutexAnyBit, deadline_ns);
-    if (outcome == FutexOutcome::timed_out) return -ETIMEDOUT;
-    if (outcome == FutexOutcome::interrupted) return kRestartCall;
+    const auto wait = is_private ? wait_in_table : wait_in_kernel;
+    const Result result = wait(word, value | FUTEX_WAITERS, deadline_ns);
+    if (result != 0) return result;
   }
 }
 
-Result unlock(uint32_t* word, FutexKey key, uint32_t tid) {
+Result unlock(uint32_t* word, bool is_private, uint32_t tid) {
   for (;;) {
     const uint32_t value = load(word);
     if ((value & FUTEX_TID_MASK) != tid) return -EPERM;
     if (replace(word, value, 0)) break;
   }
-  futex_wake(key, 1, kFutexAnyBit);
+  if (is_private) {
+    futex_wake(FutexKey::of(word, false), 1, kFutexAnyBit);
+  } else {
+    system_call(SYS_futex, address_of(word), FUTEX_WAKE, 1);
+  }
   return 0;
 }
 
@@ -64,11 +111,8 @@ Result unlock(uint32_t* word, FutexKey key, uint32_t tid) {
 Result futex_pi(const CallFrame& frame, uint32_t command) {
   auto* word = pointer<uint32_t>(frame.rdi);
   const bool is_private = (frame.rsi & FUTEX_PRIVATE_FLAG) != 0;
-  // Between processes the owner's id would have to be one that the kernel knows.
-  if (!is_private) return -ENOSYS;
-  const FutexKey key = FutexKey::of(word, false);
   const auto tid = static_cast<uint32_t>(current_thread().tid.load(std::memory_order_relaxed));
-  if (command == FUTEX_UNLOCK_PI) return unlock(word, key, tid);
+  if (command == FUTEX_UNLOCK_PI) return unlock(word, is_private, tid);
   int64_t deadline = platform::kForever;
   const auto* timeout = pointer<const KernelTime>(frame.r10);
   if (timeout != nullptr && command != FUTEX_TRYLOCK_PI) {
@@ -80,7 +124,7 @@ Result futex_pi(const CallFrame& frame, uint32_t command) {
         to_ns(*timeout) - platform::clock_ns(realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC);
     deadline = deadline_after(left > 0 ? left : 0);
   }
-  return lock(word, key, tid, command == FUTEX_TRYLOCK_PI, deadline);
+  return lock(word, is_private, tid, command == FUTEX_TRYLOCK_PI, deadline);
 }
 
 }  // namespace weft

@@ -11,6 +11,7 @@
 #include "platform/thread_pointer.h"
 #include "syscalls/call_table.h"
 #include "syscalls/kernel.h"
+#include "syscalls/proc_files.h"
 #include "syscalls/runtime.h"
 #include "syscalls/thread.h"
 
@@ -44,21 +45,17 @@ Result sys_prctl(CallFrame& frame) {
   Thread& thread = current_thread();
   switch (frame.rdi) {
     case PR_SET_NAME: {
-      const auto* name = pointer<const char>(frame.rsi);
-      if (name == nullptr) return -EFAULT;
-      size_t i = 0;
-      for (; i + 1 < sizeof thread.name && name[i] != 0; i++) thread.name[i] = name[i];
-      for (; i < sizeof thread.name; i++) thread.name[i] = 0;
-      thread.name_set = true;
-      // The process is listed under its first thread's name (ps, /proc/PID/comm).
-      if (&thread == g_runtime.main_thread) return kernel(frame);
+      const auto* source = pointer<const char>(frame.rsi);
+      char name[16] = {};
+      for (size_t i = 0; i + 1 < sizeof name && source[i] != 0; i++) name[i] = source[i];
+      name_thread(thread, name);
       return 0;
     }
     case PR_GET_NAME: {
-      auto* name = pointer<char>(frame.rsi);
-      if (name == nullptr) return -EFAULT;
-      if (!thread.name_set) return kernel(frame);
-      for (size_t i = 0; i < sizeof thread.name; i++) name[i] = thread.name[i];
+      char name[16];
+      read_thread_name(thread, name);
+      auto* target = pointer<char>(frame.rsi);
+      for (size_t i = 0; i < sizeof name; i++) target[i] = name[i];
       return 0;
     }
     case 59:  // PR_SET_SYSCALL_USER_DISPATCH: it would catch the runtime's own calls

@@ -14,12 +14,23 @@
 
 namespace weft {
 
-// Does the call as it came.
-inline Result kernel(const CallFrame& frame) {
+// Whether the current kernel thread may be held by a call: it is a bound fiber's own.
+inline bool may_block_here() { return current_worker()->bound; }
+
+// Does the call on the bound fiber's own kernel thread. A signal for the fiber cuts it short.
+Result kernel_interruptible(const CallFrame& frame);
+
+// Does the call as it came, whatever waits for the fiber.
+inline Result kernel_at_once(const CallFrame& frame) {
   return platform::system_call(
       static_cast<long>(frame.number), static_cast<long>(frame.rdi), static_cast<long>(frame.rsi),
       static_cast<long>(frame.rdx), static_cast<long>(frame.r10), static_cast<long>(frame.r8),
       static_cast<long>(frame.r9));
+}
+
+// Does the call as it came.
+inline Result kernel(const CallFrame& frame) {
+  return may_block_here() ? kernel_interruptible(frame) : kernel_at_once(frame);
 }
 
 using platform::address_of;
@@ -57,11 +68,13 @@ inline int64_t deadline_after(int64_t duration_ns) {
   return duration_ns > platform::kForever - now ? platform::kForever : now + duration_ns;
 }
 
-// Does the call on a kernel thread of the blocking pool; the fiber is parked.
-Result off_load(const CallFrame& frame);
+// As deadline_after(), for the time-out of the running call: when the call is done again after an
+// interrupt that no handler saw, the deadline stays what it was at first.
+int64_t call_deadline(int64_t duration_ns);
 
-// Whether the current kernel thread may be held by a call: it is a bound fiber's own.
-inline bool may_block_here() { return current_worker()->bound; }
+// Does the call on a kernel thread of the blocking pool; the fiber is parked. kRestartCall or
+// kRestartUnlessHandled if a signal cut it short.
+Result off_load(const CallFrame& frame);
 
 // Parks on one operation. Returns its result; -ETIMEDOUT if the deadline ended it without effect;
 // kRestartCall if a signal did.

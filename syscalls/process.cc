@@ -27,23 +27,25 @@ Result fork_process(const CallFrame& frame) {
   Thread& thread = current_thread();
   // Nobody else may hold what the child needs whole; no handler may run in between.
   set_kernel_mask(kAllSignals);
+  lock_signals_for_fork();
   lock_threads_for_fork();
   stack_slabs_before_fork();
   const Result result = kernel(frame);
   stack_slabs_after_fork();
   unlock_threads_after_fork();
+  unlock_signals_after_fork();
   if (result == 0) {
     forget_runtime(thread);
     return_signals(thread);  // real actions and the fiber's mask, in the kernel
   } else {
-    set_kernel_mask(kWorkerSignalMask);
+    set_kernel_mask(worker_signal_mask());
   }
   return result;
 }
 
 // A child that shares our memory until it execs: the parent's kernel thread sleeps meanwhile.
 Result spawn_at_site() {
-  lend_mask_to_kernel();
+  lend_signals_to_kernel(current_thread(), false);
   current_worker()->intercepting = 0;
   return kExecuteAtSite;
 }
@@ -62,13 +64,6 @@ Result clone(const CallFrame& frame, const CloneRequest& request) {
 }
 
 }  // namespace
-
-void lend_mask_to_kernel() {
-  Thread& thread = current_thread();
-  set_kernel_mask(thread.signal_mask.load(std::memory_order_relaxed));
-  // Looked at by the gate on the way out of the fiber's next call.
-  thread.attention.fetch_or(kAttentionKernelMask, std::memory_order_relaxed);
-}
 
 Result sys_clone(CallFrame& frame) {
   CloneRequest request;
@@ -101,7 +96,7 @@ namespace {
 // execve(2): the mask and the ignored signals go on to the new program; handlers do not. Claimed
 // signals (a handler of ours for a default action) become default by themselves.
 Result execute(CallFrame& frame) {
-  lend_mask_to_kernel();
+  lend_signals_to_kernel(current_thread(), true);
   return kernel(frame);
 }
 

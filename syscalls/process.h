@@ -19,8 +19,8 @@ struct CloneRequest {
 // CLONE_THREAD: a fiber that continues at the frame's site. Its id, or -errno.
 Result spawn_thread(const CallFrame& frame, const CloneRequest& request);
 
-// Gives the kernel the running fiber's signal mask, for a child or a new program to inherit; the
-// gate takes it back at the fiber's next call.
-void lend_mask_to_kernel();
+// The process ends: the robust mutexes that its fibers hold are told to other processes, as the
+// kernel does for threads that it knows (get_robust_list(2)).
+void release_robust_locks_of_all();
 
 }  // namespace weft

@@ -107,14 +107,14 @@ bool deadline_of(const KernelTime* timeout, int64_t& deadline_ns) {
   if (timeout == nullptr) return true;
   if (!is_valid(*timeout)) return false;
   deadline_ns = (timeout->seconds | timeout->nanoseconds) == 0 ? platform::kNow
-                                                               : deadline_after(to_ns(*timeout));
+                                                               : call_deadline(to_ns(*timeout));
   return true;
 }
 
 int64_t deadline_of_ms(int milliseconds) {
   if (milliseconds < 0) return kForever;
   if (milliseconds == 0) return platform::kNow;
-  return deadline_after(int64_t{milliseconds} * 1'000'000);
+  return call_deadline(int64_t{milliseconds} * 1'000'000);
 }
 
 // What Linux writes back into the time-out of ppoll, select and pselect6: the time left.

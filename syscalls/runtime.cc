@@ -20,8 +20,7 @@
 namespace weft {
 namespace {
 
-// The loop's stack: it runs netpoller, timers and `after` actions, none of them deep, and signal
-// frames of up to 11 KiB (AVX-512 and AMX).
+// The loop's stack: it runs netpoller, timers and `after` actions, none of them deep.
 constexpr size_t kLoopStackBytes = 256 * 1024;
 
 // Everything one worker needs, in one mapping: the record, its netpoller, its control block, its
@@ -31,6 +30,8 @@ struct WorkerMemory {
   platform::UringNetpoller netpoller;
   SignalNotes notes;
   std::atomic<uint32_t> started{0};  // 1: runs, 2: could not
+  // Where the master signal handler runs. The largest frame (AVX-512 and AMX) takes 11 KiB.
+  alignas(64) char signal_stack[64 * 1024];
 };
 constexpr size_t kRecordBytes =
     (sizeof(WorkerMemory) + platform::kPageBytes - 1) / platform::kPageBytes * platform::kPageBytes;
@@ -42,6 +43,8 @@ WorkerMemory* make_worker(uintptr_t model_thread_pointer) {
   auto* made = new (memory) WorkerMemory;
   made->worker.netpoller = &made->netpoller;
   made->worker.signal_notes = &made->notes;
+  made->notes.stack = made->signal_stack;
+  made->notes.stack_bytes = sizeof made->signal_stack;
   made->worker.loop_thread_pointer =
       platform::make_thread_block(memory + kRecordBytes, model_thread_pointer);
   made->worker.loop_stack_top =
@@ -70,7 +73,7 @@ void worker_main(void* argument) {
   if (g_runtime.hooks.kernel_thread_started != nullptr) {
     g_runtime.hooks.kernel_thread_started(worker);
   }
-  set_kernel_mask(kWorkerSignalMask);
+  open_worker_for_signals(worker);
   worker.loop();
 }
 

@@ -26,6 +26,9 @@ struct RuntimeHooks {
   void (*descriptor_closing)(int fd) = nullptr;
   // Continues a fiber at the site its frame came from, with the frame's registers. Never returns.
   void (*resume_frame)(CallFrame* frame) = nullptr;
+  // A call's body met a fault on the program's memory: changes the registers of the interrupted
+  // context so that the call of `frame` answers EFAULT.
+  void (*abandon_call)(CallFrame* frame, uint64_t& rip, uint64_t& rsp, uint64_t& rbp) = nullptr;
   // A new kernel thread of the runtime runs: Syscall User Dispatch for it, where that is wanted.
   void (*kernel_thread_started)(Worker& worker) = nullptr;
   // The runtime is to start once more in a forked child. Returns whether it is live now.
@@ -59,8 +62,8 @@ void forget_runtime(Thread& survivor);
 // Writes what --stats asked for to standard error.
 void print_stats();
 
-// The signal mask of the runtime's workers in the kernel. SIGPIPE: a broken pipe is told to the
-// fiber whose call met it, not to the kernel thread that did the operation.
+// What the runtime's workers always block in the kernel (all of it: worker_signal_mask()). SIGPIPE: a
+// broken pipe is told to the fiber whose call met it, not to the kernel thread that did the operation.
 inline constexpr uint64_t kWorkerSignalMask = uint64_t{1} << (13 - 1);
 void set_kernel_mask(uint64_t mask);
 

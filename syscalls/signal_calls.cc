@@ -12,9 +12,6 @@
 namespace weft {
 namespace {
 
-constexpr uint64_t kUncatchable =
-    (uint64_t{1} << (kSigKill - 1)) | (uint64_t{1} << (kSigStop - 1));
-
 bool is_signal(uint64_t number) { return number >= 1 && number <= kSignalCount; }
 
 // struct k_sigaction as the call takes it.
@@ -96,10 +93,29 @@ Result sys_rt_sigpending(CallFrame& frame) {
   if (set == nullptr) return -EFAULT;
   if (frame.rsi > 8) return -EINVAL;
   Thread& thread = current_thread();
-  *set = (thread.pending.bits() | g_signals.pending.bits()) &
-         thread.signal_mask.load(std::memory_order_relaxed);
+  uint64_t pending = thread.pending.bits() | g_signals.pending.bits();
+  if (const uint64_t kept = g_signals.kept_in_kernel.load(std::memory_order_relaxed); kept != 0) {
+    uint64_t in_kernel = 0;
+    system_call(SYS_rt_sigpending, address_of(&in_kernel), 8);
+    pending |= in_kernel & kept;
+  }
+  *set = pending & thread.signal_mask.load(std::memory_order_relaxed);
   return 0;
 }
+
+namespace {
+
+// Announced before the queues are looked at: a sender queues first and then looks for a taker.
+void wait_for_signals(Thread& thread, uint64_t set) {
+  const uint64_t before = thread.wait_set.exchange(set, std::memory_order_seq_cst);
+  if (((before | set) & g_signals.watched.load(std::memory_order_seq_cst)) == 0) return;
+  // What a signalfd watches comes to us while somebody waits for it here.
+  decide_what_kernel_keeps();
+  apply_worker_mask();
+  read_noted_signals();
+}
+
+}  // namespace
 
 Result sys_rt_sigtimedwait(CallFrame& frame) {
   const auto* wanted = pointer<const uint64_t>(frame.rdi);
@@ -112,11 +128,10 @@ Result sys_rt_sigtimedwait(CallFrame& frame) {
       timeout == nullptr ? platform::kForever : deadline_after(to_ns(*timeout));
   Thread& thread = current_thread();
   claim_signals(set);
+  wait_for_signals(thread, set);
   SignalInfo taken;
   Result result = 0;
   for (;;) {
-    // Announced before the queues are looked at: a sender queues first and then looks for a taker.
-    thread.wait_set.store(set, std::memory_order_seq_cst);
     thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
     if (thread.pending.take(set, taken) || g_signals.pending.take(set, taken)) {
       result = taken.number;
@@ -133,7 +148,7 @@ Result sys_rt_sigtimedwait(CallFrame& frame) {
     }
     sleep_until(deadline);
   }
-  thread.wait_set.store(0, std::memory_order_seq_cst);
+  wait_for_signals(thread, 0);
   if (has_deliverable_signal(thread)) {
     thread.attention.fetch_or(kAttentionSignal, std::memory_order_relaxed);
   }
@@ -184,31 +199,50 @@ void restore_mask_after_wait(Thread& thread) {
 }
 
 Result sys_sigaltstack(CallFrame& frame) {
-  struct Stack {  // stack_t
-    void* pointer;
-    int flags;
-    size_t bytes;
-  };
   Thread& thread = current_thread();
-  const auto* wanted = pointer<const Stack>(frame.rdi);
-  auto* old = pointer<Stack>(frame.rsi);
-  const AlternateStack before = thread.alternate_stack;
+  const auto* wanted = pointer<const AlternateStack>(frame.rdi);
+  auto* old = pointer<AlternateStack>(frame.rsi);
+  AlternateStack before = thread.alternate_stack;
+  const bool on_it = on_alternate_stack(thread, frame.rsp);
   if (wanted != nullptr) {
-    constexpr int kDisable = 2;
-    constexpr int kAutoDisarm = static_cast<int>(1u << 31);
     constexpr size_t kMinimum = 2048;  // MINSIGSTKSZ of the kernel
-    const int mode = wanted->flags & ~kAutoDisarm;
-    if (mode != 0 && mode != 1 && mode != kDisable) return -EINVAL;
-    if (mode != kDisable && wanted->bytes < kMinimum) return -ENOMEM;
-    thread.alternate_stack = {wanted->pointer, mode == kDisable ? kDisable : wanted->flags & ~1,
-                              wanted->bytes};
-    if (mode == kDisable) thread.alternate_stack = AlternateStack{};
+    const AlternateStack given = *wanted;
+    const int mode = given.flags & ~kStackAutoDisarm;
+    if (on_it) return -EPERM;
+    if (mode != 0 && mode != kStackOnIt && mode != kStackDisable) return -EINVAL;
+    if (mode != kStackDisable && given.bytes < kMinimum) return -ENOMEM;
+    thread.alternate_stack = {given.pointer, given.flags & ~kStackOnIt, given.bytes};
+    if (mode == kStackDisable) thread.alternate_stack = AlternateStack{};
   }
-  if (old != nullptr) *old = {before.pointer, before.flags, before.bytes};
+  if (on_it) before.flags |= kStackOnIt;
+  if (old != nullptr) *old = before;
   return 0;
 }
 
 namespace {
+
+// A signal that this process sends by kill(2) or sigqueue(3).
+SignalInfo own_signal(int number, int code) {
+  SignalInfo info;
+  info.number = number;
+  info.code = code;
+  const auto user = static_cast<uint32_t>(system_call(SYS_getuid));
+  // si_pid and si_uid share the first eight bytes of the union.
+  info.rest[0] = static_cast<uint32_t>(g_runtime.process_id) | uint64_t{user} << 32;
+  return info;
+}
+
+// To the own process, without a way through the kernel: what the caller does not block is handled
+// before the call returns (POSIX kill), and real-time signals keep their order.
+Result send_to_process(CallFrame& frame, uint64_t id, uint64_t number, const SignalInfo* given) {
+  const bool ours = static_cast<int>(id) == g_runtime.process_id && is_signal(number) &&
+                    is_taken_over(static_cast<int>(number));
+  if (!ours) return kernel(frame);
+  SignalInfo info = given != nullptr ? *given : own_signal(static_cast<int>(number), 0);  // SI_USER
+  info.number = static_cast<int32_t>(number);
+  dispatch_to_process(info);
+  return 0;
+}
 
 Result send_by_id(CallFrame& frame, int group, int tid, uint64_t number, const SignalInfo* given) {
   if (group != 0 && group != g_runtime.process_id) return kernel(frame);
@@ -216,15 +250,8 @@ Result send_by_id(CallFrame& frame, int group, int tid, uint64_t number, const S
   if (thread == nullptr) return kernel(frame);
   if (number > kSignalCount) return -EINVAL;
   if (number == 0) return 0;
-  SignalInfo info;
-  if (given != nullptr) {
-    info = *given;
-  } else {
-    info.code = -6;  // SI_TKILL
-    const auto user = static_cast<uint32_t>(system_call(SYS_getuid));
-    // si_pid and si_uid share the first eight bytes of the union.
-    info.rest[0] = static_cast<uint32_t>(g_runtime.process_id) | uint64_t{user} << 32;
-  }
+  constexpr int kSiTkill = -6;
+  SignalInfo info = given != nullptr ? *given : own_signal(static_cast<int>(number), kSiTkill);
   info.number = static_cast<int32_t>(number);
   if ((signal_bit(info.number) & kUncatchable) != 0) {
     return system_call(SYS_kill, g_runtime.process_id, static_cast<long>(number));
@@ -233,6 +260,16 @@ Result send_by_id(CallFrame& frame, int group, int tid, uint64_t number, const S
 }
 
 }  // namespace
+
+Result sys_kill(CallFrame& frame) {
+  return send_to_process(frame, frame.rdi, frame.rsi, nullptr);
+}
+
+Result sys_rt_sigqueueinfo(CallFrame& frame) {
+  const auto* info = pointer<const SignalInfo>(frame.rdx);
+  if (info == nullptr) return -EFAULT;
+  return send_to_process(frame, frame.rdi, frame.rsi, info);
+}
 
 Result sys_tgkill(CallFrame& frame) {
   return send_by_id(frame, static_cast<int>(frame.rdi), static_cast<int>(frame.rsi), frame.rdx,
@@ -250,8 +287,15 @@ Result sys_rt_tgsigqueueinfo(CallFrame& frame) {
                     info);
 }
 
-Result sys_signalfd(CallFrame& frame) { return kernel(frame); }
-Result sys_signalfd4(CallFrame& frame) { return kernel(frame); }
+Result sys_signalfd4(CallFrame& frame) {
+  const auto* mask = pointer<const uint64_t>(frame.rsi);
+  const Result result = kernel(frame);
+  // signalfd(2): not made, or not changed, unless the mask could be read.
+  if (result >= 0) watch_signals(*mask);
+  return result;
+}
+
+Result sys_signalfd(CallFrame& frame) { return sys_signalfd4(frame); }
 
 namespace {
 
@@ -282,14 +326,13 @@ int timer_target(int timer_id) {
 Result sys_timer_create(CallFrame& frame) {
   const auto* event = pointer<const SignalEvent>(frame.rsi);
   auto* timer_id = pointer<int32_t>(frame.rdx);
-  constexpr int kSignal = 0, kNone = 1, kThreadId = 4;
-  if (event == nullptr || event->notify == kNone || !is_signal(static_cast<uint64_t>(event->number))) {
-    return kernel(frame);
-  }
+  constexpr int kSignal = 0, kThreadId = 4;
   int target = 0;
-  SignalEvent changed = *event;
+  SignalEvent changed;
   CallFrame call = frame;
-  if (event->notify == kThreadId && find_thread(event->tid) != nullptr) {
+  if (event != nullptr && event->notify == kThreadId &&
+      is_signal(static_cast<uint64_t>(event->number)) && find_thread(event->tid) != nullptr) {
+    changed = *event;
     target = event->tid;
     changed.notify = kSignal;
     claim_signals(signal_bit(event->number));

@@ -6,45 +6,27 @@
 #include "scheduler/scheduler.h"
 #include "syscalls/counters.h"
 #include "syscalls/kernel.h"
+#include "syscalls/process.h"
 #include "syscalls/runtime.h"
 #include "syscalls/signal_state.h"
 #include "syscalls/signals.h"
+#include "syscalls/user_memory.h"
 
 namespace weft {
 namespace {
-
-// The kernel's struct ucontext on x86-64 (arch/x86/include/uapi/asm/sigcontext.h); the rest of
-// libc's ucontext_t is room for the FPU state, which a handler finds through fpu_state.
-struct UserContext {
-  uint64_t flags;
-  uint64_t link;
-  uint64_t stack_pointer;
-  uint64_t stack_flags;
-  uint64_t stack_bytes;
-  uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip;
-  uint64_t eflags, segments, error, trap, old_mask, fault_address;
-  uint64_t fpu_state;
-  uint64_t reserved[8];
-  uint64_t signal_mask;
-  uint64_t libc_room[83];
-};
-static_assert(offsetof(UserContext, rip) == 168);
-static_assert(offsetof(UserContext, signal_mask) == 296);
-static_assert(sizeof(UserContext) == 968);
 
 // What distinguishes our own SIGURG from the program's.
 constexpr uint64_t kPreempt = 0x7765667470726500;
 constexpr uint64_t kLook = 0x776566746c6f6f00;
 constexpr int kSiQueue = -1;
 
-void poke(Worker& worker, uint64_t what) {
+void send_request(int kernel_tid, uint64_t what) {
   SignalInfo info;
   info.number = kSigUrg;
   info.code = kSiQueue;
   info.rest[0] = static_cast<uint32_t>(g_runtime.process_id);
   info.rest[1] = what;  // si_value
-  system_call(SYS_rt_tgsigqueueinfo, g_runtime.process_id, worker.kernel_tid, kSigUrg,
-              address_of(&info));
+  system_call(SYS_rt_tgsigqueueinfo, g_runtime.process_id, kernel_tid, kSigUrg, address_of(&info));
 }
 
 uint64_t own_request(const SignalInfo& info) {
@@ -52,14 +34,6 @@ uint64_t own_request(const SignalInfo& info) {
   const bool ours = info.rest[1] == kPreempt || info.rest[1] == kLook;
   return ours ? info.rest[1] : 0;
 }
-
-bool is_fault(const SignalInfo& info) {
-  if (info.code <= 0) return false;
-  return info.number == kSigSegv || info.number == kSigBus || info.number == kSigFpe ||
-         info.number == kSigIll || info.number == kSigTrap || info.number == kSigSys;
-}
-
-SignalNotes& notes_of(Worker& worker) { return *static_cast<SignalNotes*>(worker.signal_notes); }
 
 // In the master handler, all signals blocked, the runtime interrupted: no lock may be taken.
 void note_signal(Worker& worker, const SignalInfo& info) {
@@ -75,17 +49,7 @@ void note_signal(Worker& worker, const SignalInfo& info) {
   if (Fiber* fiber = worker.running; fiber != nullptr) {
     fiber->attention.fetch_or(kAttentionSignal, std::memory_order_relaxed);
   }
-  if (!notes.posted.exchange(true, std::memory_order_relaxed)) {
-    notes.message.run = [](Message&) {
-      // Only here is the message out of the mailbox; posted anew while still in it, it would be
-      // linked to itself. Before the reading, so that a signal noted after it posts again.
-      notes_of(*current_worker()).posted.store(false, std::memory_order_seq_cst);
-      read_noted_signals();
-    };
-    worker.mailbox.post(notes.message);
-    // A worker about to sleep in its ring must not: the message is for it.
-    worker.netpoller->wake();
-  }
+  post_notes(worker);
 }
 
 uint64_t deliverable_bits(const Thread& thread) {
@@ -98,34 +62,28 @@ bool take_deliverable(Thread& thread, SignalInfo& info) {
   return thread.pending.take(unblocked, info) || g_signals.pending.take(unblocked, info);
 }
 
-using SimpleHandler = void (*)(int, SignalInfo*, void*);
-
-// Runs one handler on the fiber's stack. `context` is what the handler sees as interrupted; its
-// signal mask is the fiber's, and what the handler leaves there becomes it (sigreturn(2)).
-void run_handler(Thread& thread, const SignalAction& action, SignalInfo& info,
-                 UserContext& context) {
-  const uint64_t bit = signal_bit(info.number);
-  uint64_t back = thread.signal_mask.load(std::memory_order_relaxed);
-  const uint64_t now = back;
-  if (thread.mask_to_restore) {
-    thread.mask_to_restore = false;
-    back = thread.saved_mask;
-  }
-  uint64_t during = now | action.mask;
-  if ((action.flags & kSaNoDefer) == 0) during |= bit;
-  set_signal_mask(thread, during);
-  context.signal_mask = back;
-  if ((action.flags & kSaResetHand) != 0) {
-    store_action(info.number, SignalAction{});
-    apply_action(info.number);
-  }
-  g_call_counters.signals_delivered.fetch_add(1, std::memory_order_relaxed);
+// Calls the handler on the stack that the kernel would have chosen. We are on the interrupted stack,
+// below context.rsp, or with a frame on the alternate one already.
+void call_handler(Thread& thread, const SignalAction& action, SignalInfo& info,
+                  UserContext& context) {
+  const auto handler = reinterpret_cast<SignalHandler>(action.handler);
+  const AlternateStack alternate = thread.alternate_stack;
+  const uint64_t top = handler_stack_top(thread, action.flags, context.rsp);
+  const bool is_on_alternate =
+      stack_holds(alternate, reinterpret_cast<uint64_t>(__builtin_frame_address(0)));
+  const bool was_on_alternate = stack_holds(alternate, context.rsp);
+  const bool wants_alternate = stack_holds(alternate, top) || was_on_alternate;
+  // SS_AUTODISARM: until the handler returns, the stack is nobody's, and it may leave for another.
+  if ((alternate.flags & kStackAutoDisarm) != 0) thread.alternate_stack = AlternateStack{};
   current_worker()->in_runtime = 0;
   // A handler without SA_SIGINFO ignores the other arguments.
-  reinterpret_cast<SimpleHandler>(action.handler)(info.number, &info, &context);
+  if (wants_alternate == is_on_alternate) {
+    handler(info.number, &info, &context);
+  } else {
+    weft_call_on_stack(handler, info.number, &info, &context, top & ~uint64_t{15});
+  }
   // Another worker's, maybe.
   current_worker()->in_runtime = 1;
-  set_signal_mask(thread, context.signal_mask);
 }
 
 // Delivers everything there is; on the fiber, in the runtime, signals open in the kernel.
@@ -133,92 +91,157 @@ Delivered deliver_all(Thread& thread, UserContext& context) {
   Delivered delivered;
   SignalInfo info;
   thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
+  // The mask of a wait (sigsuspend, ppoll) holds until all that it lets through is handled; the
+  // handlers see, and go back to, the one before.
+  const bool lent = thread.mask_to_restore;
+  const uint64_t lent_mask = thread.signal_mask.load(std::memory_order_relaxed);
+  uint64_t back = thread.saved_mask;
   while (take_deliverable(thread, info)) {
     const SignalAction action = action_of(info.number);
     if (action.handler == kActionIgnore) continue;
     if (action.handler == kActionDefault) {
+      if (!ignored_by_default(info.number) && !stops_by_default(info.number)) {
+        release_robust_locks_of_all();
+      }
       take_default_action(info.number);
       continue;
     }
     delivered.any = true;
     if ((action.flags & kSaRestart) == 0) delivered.without_restart = true;
-    run_handler(thread, action, info, context);
-  }
-  return delivered;
-}
-
-// The program's handler for a fault, at once and in place; without one, or blocked, the kernel's
-// default takes its course when the instruction faults again (signal(7)).
-void deliver_fault(Worker& worker, SignalInfo& info, UserContext& context) {
-  const SignalAction action = action_of(info.number);
-  Thread* thread = static_cast<Thread*>(worker.running);
-  const bool handled = action.handler != kActionDefault && action.handler != kActionIgnore;
-  const bool blocked =
-      thread == nullptr ||
-      (thread->signal_mask.load(std::memory_order_relaxed) & signal_bit(info.number)) != 0;
-  if (!handled || blocked || worker.in_runtime != 0) {
-    store_action(info.number, SignalAction{});
-    g_signals.claimed.fetch_and(~signal_bit(info.number), std::memory_order_relaxed);
-    apply_action(info.number);
-    return;
-  }
-  const uint64_t kernel_mask = context.signal_mask;
-  worker.in_runtime = 1;
-  set_kernel_mask(kWorkerSignalMask);
-  run_handler(*thread, action, info, context);
-  set_kernel_mask(~uint64_t{0});
-  current_worker()->in_runtime = 0;
-  context.signal_mask = kernel_mask;
-}
-
-// The worker ran program code: what is deliverable to its fiber is delivered now, on its stack.
-void deliver_in_place(UserContext& context) {
-  Worker& worker = *current_worker();
-  Thread& thread = *static_cast<Thread*>(worker.running);
-  const uint64_t kernel_mask = context.signal_mask;
-  const uint64_t stack_flags = context.stack_flags;
-  worker.in_runtime = 1;
-  set_kernel_mask(kWorkerSignalMask);
-  for (;;) {
-    deliver_all(thread, context);
-    if ((thread.attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed) &
-         kAttentionPreempt) != 0) {
-      yield();
+    thread.mask_to_restore = false;
+    run_handler(thread, action, info, context,
+                lent ? back : thread.signal_mask.load(std::memory_order_relaxed));
+    if (lent) {
+      back = context.signal_mask;
+      set_signal_mask(thread, lent_mask);
     }
-    // With signals blocked: what comes from here on arrives after the return.
-    set_kernel_mask(~uint64_t{0});
-    if ((thread.attention.load(std::memory_order_relaxed) & kAttentionSignal) == 0) break;
-    set_kernel_mask(kWorkerSignalMask);
   }
-  current_worker()->in_runtime = 0;
-  context.signal_mask = kernel_mask;
-  context.stack_flags = stack_flags;
+  if (lent && delivered.any) set_signal_mask(thread, back);
+  return delivered;
 }
 
 // A process that shares or copied our memory and is not live: its signals are the kernel's matter,
 // but the handler is still ours until it execs or has returned_signals().
 void pass_to_program(SignalInfo& info, UserContext& context) {
   const SignalAction action = action_of(info.number);
-  if (action.handler == kActionIgnore) return;
-  if (action.handler == kActionDefault) {
+  const bool may_ignore = !is_fault(info);
+  if (action.handler == kActionIgnore && may_ignore) return;
+  if (action.handler == kActionDefault || action.handler == kActionIgnore) {
+    if (may_ignore && ignored_by_default(info.number)) return;
     take_default_action(info.number);
     return;
   }
-  reinterpret_cast<SimpleHandler>(action.handler)(info.number, &info, &context);
+  reinterpret_cast<SignalHandler>(action.handler)(info.number, &info, &context);
+}
+
+// On a kernel thread of the blocking pool, which takes SIGURG alone.
+void cut_pool_call(const SignalInfo& info, UserContext& context) {
+  if (own_request(info) == 0) {
+    // The program's: for a worker to look after.
+    system_call(SYS_rt_tgsigqueueinfo, g_runtime.process_id,
+                g_runtime.scheduler.worker(0).kernel_tid, info.number, address_of(&info));
+    return;
+  }
+  if (const uintptr_t cut = after_cut(context.rip); cut != 0) context.rip = cut;
+}
+
+// The worker ran the program's code and its fiber has something to look at: on the stack that a
+// handler will want, so that the usual delivery needs no second move.
+[[noreturn]] void deliver_in_place(Worker& worker, UserContext& context) {
+  Thread& thread = *static_cast<Thread*>(worker.running);
+  uint64_t flags = 0;
+  const uint64_t deliverable = deliverable_bits(thread);
+  if (deliverable != 0) {
+    flags = action_of(__builtin_ctzll(deliverable) + 1).flags;
+  } else {
+    // To make room only: what needs an alternate stack for its handlers has little room elsewhere.
+    flags = kSaOnStack;
+  }
+  deliver_on_stack(worker, context, handler_stack_top(thread, flags, context.rsp), false);
 }
 
 }  // namespace
+
+SignalNotes& notes_of(Worker& worker) { return *static_cast<SignalNotes*>(worker.signal_notes); }
+
+void post_notes(Worker& worker) {
+  SignalNotes& notes = notes_of(worker);
+  // Acquire-release: one poster at a time owns the message.
+  if (notes.posted.exchange(true, std::memory_order_acq_rel)) return;
+  notes.message.run = [](Message&) {
+    // Only here is the message out of the mailbox; posted anew while still in it, it would be
+    // linked to itself. Before the reading, so that a signal noted after it posts again.
+    notes_of(*current_worker()).posted.store(false, std::memory_order_seq_cst);
+    apply_worker_mask();
+    read_noted_signals();
+  };
+  worker.mailbox.post(notes.message);
+  // A worker about to sleep in its ring must not: the message is for it.
+  worker.netpoller->wake();
+}
+
+void open_worker_for_signals(Worker& worker) {
+  const SignalNotes& notes = notes_of(worker);
+  const AlternateStack own{notes.stack, 0, notes.stack_bytes};
+  system_call(SYS_sigaltstack, address_of(&own), 0);
+  apply_worker_mask();
+}
+
+void deliver_on_stack(Worker& worker, UserContext& context, uint64_t top, bool is_fault_frame) {
+  auto* source = reinterpret_cast<SignalFrame*>(reinterpret_cast<char*>(&context) -
+                                                offsetof(SignalFrame, context));
+  const SignalNotes& notes = notes_of(worker);
+  const AlternateStack own{notes.stack, 0, notes.stack_bytes};
+  const AlternateStack& alternate = static_cast<Thread*>(worker.running)->alternate_stack;
+  // SIGSYS of Syscall User Dispatch is handled where the program was: its frame is there already.
+  const bool stays = !stack_holds(own, reinterpret_cast<uint64_t>(source)) &&
+                     !stack_holds(alternate, top);
+  worker.in_runtime = 1;
+  weft_enter_signal_frame(stays ? source : copy_signal_frame(*source, top), is_fault_frame);
+}
+
+void run_handler(Thread& thread, const SignalAction& action, SignalInfo& info,
+                 UserContext& context, uint64_t shown_mask) {
+  uint64_t during = thread.signal_mask.load(std::memory_order_relaxed) | action.mask;
+  if ((action.flags & kSaNoDefer) == 0) during |= signal_bit(info.number);
+  set_signal_mask(thread, during);
+  context.signal_mask = shown_mask;
+  AlternateStack& stack = thread.alternate_stack;
+  context.stack_pointer = stack.pointer;
+  context.stack_flags = stack.flags;
+  context.stack_bytes = stack.bytes;
+  if ((action.flags & kSaResetHand) != 0) {
+    store_action(info.number, SignalAction{});
+    apply_action(info.number);
+  }
+  g_call_counters.signals_delivered.fetch_add(1, std::memory_order_relaxed);
+  call_handler(thread, action, info, context);
+  set_signal_mask(thread, context.signal_mask);
+  // As sigreturn(2) does: what the frame says is the alternate stack, unless the code stands on it.
+  if (!on_alternate_stack(thread, context.rsp)) {
+    stack = {context.stack_pointer, context.stack_flags & ~kStackOnIt, context.stack_bytes};
+  }
+}
 
 extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_context) {
   (void)number;
   auto& context = *static_cast<UserContext*>(kernel_context);
   Worker& worker = *current_worker();
+  if (&worker == &foreign_worker()) {
+    cut_pool_call(*info, context);
+    return;
+  }
   if (worker.intercepting == 0) {
     pass_to_program(*info, context);
     return;
   }
+  // What the kernel is to keep stays there from here on (signal_descriptors.cc).
+  if (const uint64_t mask = worker_signal_mask(); (mask & ~context.signal_mask) != 0) {
+    context.signal_mask |= mask;
+    notes_of(worker).applied_mask = 0;  // not known: see apply_worker_mask()
+  }
   if (is_fault(*info)) {
-    deliver_fault(worker, *info, context);
+    on_fault(worker, *info, context);
     return;
   }
   const uint64_t request = own_request(*info);
@@ -229,6 +252,9 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
   }
   if (worker.in_runtime != 0) {
     if (request == 0) note_signal(worker, *info);
+    // A bound fiber waits in the kernel itself.
+    const uintptr_t cut = worker.bound ? after_cut(context.rip) : 0;
+    if (cut != 0) context.rip = cut;
     return;
   }
   WEFT_ASSERT(fiber != nullptr);
@@ -239,7 +265,45 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
     worker.in_runtime = 0;
   }
   // Relaxed: on this thread, or set by whoever sent the request.
-  if (fiber->attention.load(std::memory_order_relaxed) != 0) deliver_in_place(context);
+  if (fiber->attention.load(std::memory_order_relaxed) != 0) deliver_in_place(worker, context);
+}
+
+extern "C" void weft_deliver_frame(SignalFrame* frame, bool is_fault_frame) {
+  Thread& thread = current_thread();
+  UserContext& context = frame->context;
+  notes_of(*current_worker()).applied_mask = 0;  // all signals are blocked
+  apply_worker_mask();
+  if (is_fault_frame) {
+    // Read anew; if another thread took the handler away, the instruction faults once more.
+    const SignalAction action = action_of(frame->info.number);
+    if (action.handler != kActionDefault && action.handler != kActionIgnore) {
+      run_handler(thread, action, frame->info, context,
+                  thread.signal_mask.load(std::memory_order_relaxed));
+    }
+  }
+  for (;;) {
+    read_noted_signals();
+    deliver_all(thread, context);
+    if ((thread.attention.fetch_and(~(kAttentionPreempt | kAttentionKernelMask),
+                                    std::memory_order_relaxed) &
+         kAttentionPreempt) != 0) {
+      yield();
+    }
+    // With signals blocked: what comes from here on arrives after the return.
+    set_kernel_mask(~uint64_t{0});
+    if ((thread.attention.load(std::memory_order_relaxed) & kAttentionSignal) == 0) break;
+    notes_of(*current_worker()).applied_mask = 0;
+    apply_worker_mask();
+  }
+  // Back to the program, through sigreturn(2): with what is the kernel's on this worker, which may
+  // be another than the frame was made on.
+  Worker& worker = *current_worker();
+  SignalNotes& notes = notes_of(worker);
+  context.stack_pointer = notes.stack;
+  context.stack_flags = 0;
+  context.stack_bytes = notes.stack_bytes;
+  context.signal_mask = notes.applied_mask = worker_signal_mask();
+  worker.in_runtime = 0;
 }
 
 void read_noted_signals() {
@@ -250,6 +314,7 @@ void read_noted_signals() {
     notes.read.store(++read, std::memory_order_release);
     dispatch_to_process(info);
   }
+  if (notes.overflow.load(std::memory_order_relaxed) == 0) return;
   uint64_t overflow = notes.overflow.exchange(0, std::memory_order_relaxed);
   for (int number = 1; overflow != 0; number++, overflow >>= 1) {
     if ((overflow & 1) == 0) continue;
@@ -261,29 +326,20 @@ void read_noted_signals() {
 
 bool has_deliverable_signal(Thread& thread) { return deliverable_bits(thread) != 0; }
 
-Delivered deliver_signals(CallFrame& frame) {
-  Worker& worker = *current_worker();
-  Thread& thread = current_thread();
-  SignalNotes& notes = notes_of(worker);
-  if (notes.read.load(std::memory_order_relaxed) !=
-          notes.written.load(std::memory_order_relaxed) ||
-      notes.overflow.load(std::memory_order_relaxed) != 0) {
-    read_noted_signals();
-  }
-  if ((thread.attention.fetch_and(~(kAttentionPreempt | kAttentionKernelMask),
-                                  std::memory_order_relaxed) &
-       kAttentionKernelMask) != 0) {
-    set_kernel_mask(kWorkerSignalMask);
-  }
-  UserContext context;
-  if (deliverable_bits(thread) == 0) {
-    thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
-    // One that came between the two is not lost: its sender sets the bit again.
-    if (deliverable_bits(thread) == 0) return {};
-  }
+namespace {
+
+// What a handler sees of a call's caller. libc's ucontext_t is larger than the kernel's; the rest
+// is room for an FPU state, which a handler may load again (setcontext(3)).
+struct alignas(16) CallContext : UserContext {
+  uint64_t libc_room[83];
+  alignas(16) char fpu_image[512];
+};
+
+void fill_context(CallContext& context, const CallFrame& frame) {
   auto* words = reinterpret_cast<uint64_t*>(&context);
   for (size_t i = 0; i < sizeof context / sizeof(uint64_t); i++) words[i] = 0;
-  context.stack_flags = 2;  // SS_DISABLE
+  constexpr uint64_t kStrictSegments = 2 | 4;  // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
+  context.flags = kStrictSegments;
   context.rdi = frame.rdi;
   context.rsi = frame.rsi;
   context.rdx = frame.rdx;
@@ -299,7 +355,66 @@ Delivered deliver_signals(CallFrame& frame) {
   context.rsp = frame.rsp;
   context.rax = frame.result;
   context.rip = *static_cast<const uint64_t*>(frame.site);  // Site::pc comes first
-  return deliver_all(thread, context);
+  context.eflags = 0x202;                                   // IF, and the bit that is always set
+  context.r11 = context.eflags;  // as syscall leaves them
+  context.rcx = context.rip;
+  context.segments = 0x33 | uint64_t{0x2b} << 48;           // user code and stack on x86-64 Linux
+  asm volatile("fxsave64 %0" : "=m"(context.fpu_image));
+  // The image's last bytes are software's: no more state follows.
+  for (size_t i = 464; i < sizeof context.fpu_image; i++) context.fpu_image[i] = 0;
+  context.fpu_state = reinterpret_cast<uint64_t>(context.fpu_image);
+}
+
+// The program's registers are r8 to rip of the context.
+bool registers_differ(const UserContext& one, const UserContext& other) {
+  const uint64_t* left = &one.r8;
+  const uint64_t* right = &other.r8;
+  for (size_t i = 0; i < 17; i++) {
+    if (left[i] != right[i]) return true;
+  }
+  return false;
+}
+
+// A handler changed the context (to unwind, to run something else): it goes on there, not at the
+// call's end.
+[[noreturn]] void leave_by_context(CallContext& context) {
+  set_kernel_mask(~uint64_t{0});
+  Worker& worker = *current_worker();
+  SignalNotes& notes = notes_of(worker);
+  context.stack_pointer = notes.stack;
+  context.stack_flags = 0;
+  context.stack_bytes = notes.stack_bytes;
+  context.signal_mask = notes.applied_mask = worker_signal_mask();
+  worker.in_runtime = 0;
+  weft_leave_by_context(&context);
+}
+
+// With a large frame, so not part of the usual way through the gate.
+[[gnu::noinline]] Delivered deliver_at_call(Thread& thread, CallFrame& frame) {
+  CallContext context;
+  fill_context(context, frame);
+  const UserContext before = context;
+  const Delivered delivered = deliver_all(thread, context);
+  if (delivered.any && registers_differ(before, context)) leave_by_context(context);
+  return delivered;
+}
+
+}  // namespace
+
+Delivered deliver_signals(CallFrame& frame) {
+  Thread& thread = current_thread();
+  read_noted_signals();
+  if ((thread.attention.fetch_and(~(kAttentionPreempt | kAttentionKernelMask),
+                                  std::memory_order_relaxed) &
+       kAttentionKernelMask) != 0) {
+    apply_worker_mask();
+  }
+  if (deliverable_bits(thread) == 0) {
+    thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
+    // One that came between the two is not lost: its sender sets the bit again.
+    if (deliverable_bits(thread) == 0) return {};
+  }
+  return deliver_at_call(thread, frame);
 }
 
 void send_broken_pipe_signal() {
@@ -310,7 +425,8 @@ void send_broken_pipe_signal() {
   send_to_thread(current_thread(), info);
 }
 
-void ask_to_preempt(Worker& worker) { poke(worker, kPreempt); }
-void ask_to_look(Worker& worker) { poke(worker, kLook); }
+void poke_kernel_thread(int kernel_tid) { send_request(kernel_tid, kLook); }
+void ask_to_preempt(Worker& worker) { send_request(worker.kernel_tid, kPreempt); }
+void ask_to_look(Worker& worker) { send_request(worker.kernel_tid, kLook); }
 
 }  // namespace weft

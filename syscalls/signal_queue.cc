@@ -95,4 +95,15 @@ void SignalQueue::discard(uint64_t set) {
   }
 }
 
+void SignalQueue::forget() WEFT_NO_ANALYSIS {
+  first_ = nullptr;
+  bits_.store(0, std::memory_order_relaxed);
+  lock_.unlock();
+}
+
+void forget_signal_pool() WEFT_NO_ANALYSIS {
+  g_pool.free = nullptr;
+  g_pool.lock.unlock();
+}
+
 }  // namespace weft

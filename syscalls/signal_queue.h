@@ -39,6 +39,8 @@ class SignalQueue {
   // Discards those in `set` (their action became "ignore", sigaction(2)).
   void discard(uint64_t set);
   void clear() { discard(~uint64_t{0}); }
+  // In a fork's child: empty, and free of a holder that is not there any more.
+  void forget();
   // A moment's truth.
   uint64_t bits() const { return bits_.load(std::memory_order_acquire); }
 
@@ -47,5 +49,8 @@ class SignalQueue {
   std::atomic<uint64_t> bits_{0};  // changes under the lock
   QueuedSignal* first_ WEFT_GUARDED_BY(lock_) = nullptr;
 };
+
+// In a fork's child, before anything is queued: the pool may have been half changed.
+void forget_signal_pool();
 
 }  // namespace weft

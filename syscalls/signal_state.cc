@@ -12,8 +12,6 @@
 namespace weft {
 namespace {
 
-constexpr uint64_t kNeverBlocked = (uint64_t{1} << (kSigKill - 1)) | (uint64_t{1} << (kSigStop - 1));
-
 // The kernel's struct sigaction on x86-64.
 struct KernelAction {
   uint64_t handler;
@@ -30,6 +28,23 @@ bool blocks(const Thread& thread, uint64_t bit) {
   const uint64_t mask = thread.signal_mask.load(std::memory_order_seq_cst);
   const uint64_t waits_for = thread.wait_set.load(std::memory_order_seq_cst);
   return (mask & bit) != 0 && (waits_for & bit) == 0;
+}
+
+bool is_dropped(int number) {
+  const uint64_t handler = action_of(number).handler;
+  return handler == kActionIgnore || (handler == kActionDefault && ignored_by_default(number));
+}
+
+// A thread that takes the signal now. Linux's habit: the first thread if it does, then any
+// (kernel/signal.c, complete_signal).
+Thread* taker_of(uint64_t bit) {
+  Thread* first = g_runtime.main_thread;
+  if (first != nullptr && first->tid.load(std::memory_order_relaxed) != 0 && !blocks(*first, bit)) {
+    return first;
+  }
+  return visit_threads(
+      [](Thread& thread, void* wanted) { return !blocks(thread, *static_cast<uint64_t*>(wanted)); },
+      &bit);
 }
 
 }  // namespace
@@ -54,30 +69,36 @@ bool stops_by_default(int number) {
   return number == kSigStop || number == kSigTstp || number == kSigTtin || number == kSigTtou;
 }
 
+bool is_taken_over(int number) {
+  // SIGURG: the runtime's own requests. SIGSEGV and SIGBUS: call bodies touch the program's memory.
+  if (number == kSigUrg || number == kSigSegv || number == kSigBus) return true;
+  const uint64_t handler = action_of(number).handler;
+  if (handler == kActionIgnore) return false;
+  return handler != kActionDefault ||
+         (g_signals.claimed.load(std::memory_order_relaxed) & signal_bit(number)) != 0;
+}
+
 void apply_action(int number) {
   if (number == kSigSys && g_runtime.keeps_sigsys) return;
   const SignalAction action = action_of(number);
-  const bool claimed =
-      (g_signals.claimed.load(std::memory_order_relaxed) & signal_bit(number)) != 0;
   KernelAction wanted = {};
-  if (number != kSigUrg && action.handler == kActionIgnore) {
-    wanted.handler = kActionIgnore;
-    // SA_NOCLDWAIT and SA_NOCLDSTOP matter to the kernel's own bookkeeping of children.
-    wanted.flags = action.flags & (kSaNoChildStop | kSaNoChildWait);
-  } else if (number != kSigUrg && action.handler == kActionDefault && !claimed) {
-    wanted.flags = action.flags & (kSaNoChildStop | kSaNoChildWait);
-  } else {
+  // SA_NOCLDWAIT and SA_NOCLDSTOP matter to the kernel's own bookkeeping of children.
+  wanted.flags = action.flags & (kSaNoChildStop | kSaNoChildWait);
+  if (is_taken_over(number)) {
     wanted.handler = reinterpret_cast<uintptr_t>(weft_signal_entry);
-    wanted.flags = kSaSigInfo | kSaRestorer | kSaRestart |
-                   (action.flags & (kSaNoChildStop | kSaNoChildWait));
+    wanted.flags |= kSaSigInfo | kSaRestorer | kSaRestart | kSaOnStack;
     wanted.restorer = reinterpret_cast<uintptr_t>(weft_signal_return);
     wanted.mask = ~uint64_t{0};
+  } else {
+    wanted.handler = action.handler;
   }
   set_kernel_action(number, wanted);
 }
 
+void set_default_in_kernel(int number) { set_kernel_action(number, KernelAction{}); }
+
 void claim_signals(uint64_t bits) {
-  bits &= ~kNeverBlocked;
+  bits &= ~kUncatchable;
   const uint64_t fresh = bits & ~g_signals.claimed.load(std::memory_order_relaxed);
   if (fresh == 0) return;
   // Relaxed: apply_action() below is what makes it so, on this thread.
@@ -95,7 +116,7 @@ void take_default_action(int number) {
     system_call(SYS_kill, g_runtime.process_id, kSigStop);
     return;
   }
-  set_kernel_action(number, KernelAction{});
+  set_default_in_kernel(number);
   const uint64_t bit = signal_bit(number);
   system_call(SYS_rt_sigprocmask, 1 /* SIG_UNBLOCK */, address_of(&bit), 0, 8);
   system_call(SYS_tgkill, g_runtime.process_id, system_call(SYS_gettid), number);
@@ -112,6 +133,11 @@ void notify_thread(Thread& thread) {
       __atomic_load_n(&home->running, __ATOMIC_RELAXED) == &thread) {
     ask_to_look(*home);
   }
+  // One that waits in the kernel, on a kernel thread of the blocking pool or on its own: the recipe
+  // of Thread::blocking_tid (kernel.cc), whose step 2 was interrupt_wait()'s barrier.
+  if (const int tid = thread.blocking_tid.load(std::memory_order_relaxed); tid != 0) {
+    poke_kernel_thread(tid);
+  }
 }
 
 void dispatch_to_process(const SignalInfo& info) {
@@ -123,51 +149,42 @@ void dispatch_to_process(const SignalInfo& info) {
       return;
     }
   }
-  const SignalAction action = action_of(number);
   const uint64_t bit = signal_bit(number);
-  const bool dropped = action.handler == kActionIgnore ||
-                       (action.handler == kActionDefault && ignored_by_default(number));
-  struct Search {
-    uint64_t bit;
-  } search{bit};
-  auto takes = [](Thread& thread, void* argument) {
-    return !blocks(thread, static_cast<Search*>(argument)->bit);
-  };
-  // An ignored signal is discarded unless it is blocked or waited for (signal(7)).
+  const bool dropped = is_dropped(number);
+  // Queued before a taker is looked for: one that unblocks it meanwhile sees it there.
   if (!dropped) g_signals.pending.add(info);
-  // Linux's habit: the first thread if it takes it, then any (kernel/signal.c, complete_signal).
-  Thread* target = g_runtime.main_thread;
-  if (target == nullptr || target->tid.load(std::memory_order_relaxed) == 0 ||
-      blocks(*target, bit)) {
-    target = visit_threads(takes, &search);
-  }
+  Thread* target = taker_of(bit);
   if (dropped) {
+    // An ignored signal is discarded unless it is blocked or waited for (signal(7)).
     const bool waited =
-        target != nullptr &&
-        (target->wait_set.load(std::memory_order_relaxed) & bit) != 0;
+        target != nullptr && (target->wait_set.load(std::memory_order_relaxed) & bit) != 0;
     if (target != nullptr && !waited) return;
     g_signals.pending.add(info);
   }
-  if (target != nullptr) notify_thread(*target);
+  if (target != nullptr) {
+    notify_thread(*target);
+  } else if ((g_signals.watched.load(std::memory_order_relaxed) & bit) != 0) {
+    decide_what_kernel_keeps();
+    hand_to_kernel(g_signals.pending, bit);
+  }
 }
 
 Result send_to_thread(Thread& thread, const SignalInfo& info) {
-  const SignalAction action = action_of(info.number);
-  const bool dropped = action.handler == kActionIgnore ||
-                       (action.handler == kActionDefault && ignored_by_default(info.number));
   const uint64_t bit = signal_bit(info.number);
   const uint64_t mask = thread.signal_mask.load(std::memory_order_seq_cst);
-  if (dropped && (mask & bit) == 0) return 0;
+  if (is_dropped(info.number) && (mask & bit) == 0) return 0;
   if (!thread.pending.add(info)) {
     // A standard signal that waits already is the same one (signal(7)).
     return info.number < kFirstRealTimeSignal ? 0 : -EAGAIN;
   }
+  // A signalfd of whoever reads it: Linux would give it to this thread's reads only.
+  hand_to_kernel(thread.pending, bit);
   if (!blocks(thread, bit)) notify_thread(thread);
   return 0;
 }
 
 void set_signal_mask(Thread& thread, uint64_t mask) {
-  mask &= ~kNeverBlocked;
+  mask &= ~kUncatchable;
   const uint64_t old = thread.signal_mask.load(std::memory_order_relaxed);
   if (mask == old) return;
   // Sequentially consistent: a sender that queues a signal for the process and then looks for a
@@ -191,23 +208,35 @@ void set_signal_mask(Thread& thread, uint64_t mask) {
         &search);
     if (other != nullptr) notify_thread(*other);
   }
+  if (((old ^ mask) & g_signals.watched.load(std::memory_order_seq_cst)) != 0) {
+    decide_what_kernel_keeps();
+    apply_worker_mask();
+  }
+}
+
+void leave_signals(Thread& thread) {
+  thread.wait_set.store(0, std::memory_order_seq_cst);
+  set_signal_mask(thread, ~uint64_t{0});
 }
 
 void take_over_signals(Thread& main_thread) {
   uint64_t mask = 0;
   system_call(SYS_rt_sigprocmask, 0, 0, address_of(&mask), 8);
   for (int number = 1; number <= kSignalCount; number++) {
-    SignalAction action;
     KernelAction current = {};
     system_call(SYS_rt_sigaction, number, 0, address_of(&current), 8);
-    action = {current.handler, current.flags, current.restorer, current.mask};
-    store_action(number, action);
-    const bool handled = action.handler != kActionDefault && action.handler != kActionIgnore;
-    if (handled || number == kSigUrg) apply_action(number);
+    store_action(number, {current.handler, current.flags, current.restorer, current.mask});
+    const bool handled = current.handler != kActionDefault && current.handler != kActionIgnore;
+    if (handled || is_taken_over(number)) apply_action(number);
   }
-  main_thread.signal_mask.store(mask & ~kNeverBlocked, std::memory_order_relaxed);
+  main_thread.signal_mask.store(mask & ~kUncatchable, std::memory_order_relaxed);
+  AlternateStack& stack = main_thread.alternate_stack;
+  system_call(SYS_sigaltstack, 0, address_of(&stack));
+  stack.flags &= ~kStackOnIt;
   claim_signals(mask);
-  set_kernel_mask(kWorkerSignalMask);
+  // In the child of a fork a signalfd may be there from before.
+  decide_what_kernel_keeps();
+  open_worker_for_signals(*current_worker());
 }
 
 void return_signals(Thread& thread) {
@@ -217,11 +246,23 @@ void return_signals(Thread& thread) {
     set_kernel_action(number, {action.handler, action.flags, action.restorer, action.mask});
   }
   g_signals.claimed.store(0, std::memory_order_relaxed);
+  g_signals.kept_in_kernel.store(0, std::memory_order_relaxed);
   // fork(2): the child's set of pending signals is empty.
-  g_signals.pending.clear();
-  thread.pending.clear();
+  g_signals.pending.forget();
+  thread.pending.forget();
   thread.attention.store(0, std::memory_order_relaxed);
+  system_call(SYS_sigaltstack, address_of(&thread.alternate_stack), 0);
   set_kernel_mask(thread.signal_mask.load(std::memory_order_relaxed));
+}
+
+void lock_signals_for_fork() WEFT_NO_ANALYSIS {
+  g_signals.descriptors_lock.lock();
+  g_signals.lock.lock();
+}
+
+void unlock_signals_after_fork() WEFT_NO_ANALYSIS {
+  g_signals.lock.unlock();
+  g_signals.descriptors_lock.unlock();
 }
 
 }  // namespace weft

@@ -26,14 +26,15 @@ bool is_wall_clock(int clock) {
 }
 
 Result sleep_for(const KernelTime& request, KernelTime* remaining) {
-  const int64_t deadline = deadline_after(to_ns(request));
   if (to_ns(request) == 0) return 0;
+  const int64_t deadline = call_deadline(to_ns(request));
   if (sleep_until(deadline) != IoOutcome::interrupted) return 0;
   const int64_t left = deadline - current_worker()->netpoller->now_ns();
   if (left <= 0) return 0;
-  // nanosleep(2): EINTR with the time left, even if the handler had SA_RESTART (signal(7)).
+  // nanosleep(2): EINTR with the time left, even if the handler had SA_RESTART (signal(7)); without
+  // a handler the sleep goes on to the same deadline.
   if (remaining != nullptr) *remaining = from_ns(left);
-  return -EINTR;
+  return kRestartUnlessHandled;
 }
 
 Result sleep_until_clock(int clock, const KernelTime& until) {

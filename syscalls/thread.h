@@ -32,6 +32,7 @@ struct Thread : Fiber {
   uint32_t index = 0;       // const
   uint32_t generation = 0;
   int* clear_child_tid = nullptr;
+  int exit_status = 0;  // set when it ends
   void* robust_list = nullptr;
   size_t robust_list_bytes = 0;
 
@@ -42,6 +43,15 @@ struct Thread : Fiber {
   bool mask_to_restore = false;       // sigsuspend, ppoll, ...: saved_mask after the handlers ran
   uint64_t saved_mask = 0;
   AlternateStack alternate_stack;
+
+  // The call whose body runs, and where its site's vector state lies if that was saved: a fault on a
+  // pointer of the program's abandons the body. Set and cleared by the gate.
+  CallFrame* call_frame = nullptr;
+  void* saved_vectors = nullptr;
+  // The deadline that the call had when it was first tried (call_deadline()); 0: none yet.
+  int64_t kept_deadline_ns = 0;
+  // The kernel thread that waits in the kernel for this one, and may be cut short; 0: none.
+  std::atomic<int> blocking_tid{0};
 
   char name[16] = {};
   bool name_set = false;

@@ -15,7 +15,9 @@
 #include "syscalls/kernel.h"
 #include "syscalls/process.h"
 #include "syscalls/runtime.h"
+#include "syscalls/signals.h"
 #include "syscalls/thread.h"
+#include "syscalls/user_memory.h"
 
 namespace weft {
 namespace {
@@ -40,6 +42,10 @@ Result spawn_thread(const CallFrame& frame, const CloneRequest& request) {
       request.stack_pointer == 0) {
     return -EINVAL;
   }
+  // Before anything is made: a fault on the program's memory gives the call up.
+  const uint64_t top = (request.stack_pointer - 128 - sizeof(CallFrame)) & ~uint64_t{15};
+  auto* child_frame = reinterpret_cast<CallFrame*>(top);
+  *child_frame = frame;
   Thread& parent = current_thread();
   Thread* child = allocate_thread();
   if (child == nullptr) return -EAGAIN;
@@ -52,21 +58,30 @@ Result spawn_thread(const CallFrame& frame, const CloneRequest& request) {
   child->nice = parent.nice;
   for (size_t i = 0; i < sizeof child->name; i++) child->name[i] = parent.name[i];
   child->name_set = parent.name_set;
+  child->affinity_set = parent.affinity_set;
+  for (size_t i = 0; parent.affinity_set && i < sizeof parent.affinity / sizeof(uint64_t); i++) {
+    child->affinity[i] = parent.affinity[i];
+  }
   child->home = current_worker();
+  child->call_frame = nullptr;
+  child->saved_vectors = nullptr;
+  child->blocking_tid.store(0, std::memory_order_relaxed);
   if ((request.flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = request.child_tid;
 
   // The child's registers are the parent's but for rax and rsp (clone(2)). They lie below the red
   // zone of the new stack until it runs.
-  const uint64_t top = (request.stack_pointer - 128 - sizeof(CallFrame)) & ~uint64_t{15};
-  auto* child_frame = reinterpret_cast<CallFrame*>(top);
-  *child_frame = frame;
   child_frame->rsp = request.stack_pointer;
   child_frame->result = 0;
   platform::make_context(child->context, child_frame, enter_child, child_frame);
 
   const int tid = publish_thread(*child);
-  if ((request.flags & CLONE_PARENT_SETTID) != 0) *request.parent_tid = tid;
-  if ((request.flags & CLONE_CHILD_SETTID) != 0) *request.child_tid = tid;
+  // The kernel does not care either whether these can be written (kernel/fork.c).
+  if ((request.flags & CLONE_PARENT_SETTID) != 0) {
+    static_cast<void>(weft_user_copy(request.parent_tid, &tid, sizeof tid));
+  }
+  if ((request.flags & CLONE_CHILD_SETTID) != 0) {
+    static_cast<void>(weft_user_copy(request.child_tid, &tid, sizeof tid));
+  }
   g_call_counters.threads_born.fetch_add(1, std::memory_order_relaxed);
   g_runtime.scheduler.unpark(*child);
   return tid;
@@ -74,53 +89,62 @@ Result spawn_thread(const CallFrame& frame, const CloneRequest& request) {
 
 namespace {
 
-// robust_list(7)-style lists: Documentation/locking/robust-futex-ABI.rst.
-struct RobustNode {
-  RobustNode* next;
-};
+// robust_list(7)-style lists: Documentation/locking/robust-futex-ABI.rst. All of it is the program's
+// memory, and like the kernel we stop where it is not what it should be.
 struct RobustHead {
-  RobustNode list;
+  uint64_t first;
   int64_t futex_offset;
-  RobustNode* pending;
+  uint64_t pending;
 };
 
 // The holder of a robust lock is gone: the word says so, and one waiter learns of it.
-void release_robust(RobustNode* node, int64_t offset, uint32_t tid) {
-  const auto address = reinterpret_cast<uintptr_t>(node) & ~uintptr_t{1};  // bit 0: a PI lock
-  auto* word = reinterpret_cast<uint32_t*>(address + static_cast<uintptr_t>(offset));
-  uint32_t value = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+void release_robust(uint64_t node, int64_t offset, uint32_t tid, bool process_ends) {
+  // Bit 0 tells a PI lock.
+  auto* word = pointer<uint32_t>((node & ~uint64_t{1}) + static_cast<uint64_t>(offset));
+  uint32_t value;
+  if ((reinterpret_cast<uintptr_t>(word) & 3) != 0 || weft_user_load32(word, &value) != 0) return;
   while ((value & FUTEX_TID_MASK) == tid) {
     const uint32_t died = (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
-    if (!__atomic_compare_exchange_n(word, &value, died, false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST)) {
+    uint32_t found;
+    if (weft_user_compare_exchange32(word, value, died, &found) != 0) return;
+    if (found != value) {
+      value = found;
       continue;
     }
     if ((value & FUTEX_WAITERS) == 0) return;
     // The kernel wakes as a shared operation; glibc waits so on robust mutexes. A PI lock waits
     // under the private key of the table.
-    futex_wake(FutexKey::of(word, false), 1, kFutexAnyBit);
-    futex_wake(FutexKey::of(word, true), 1, kFutexAnyBit);
+    if (!process_ends) {
+      futex_wake(FutexKey::of(word, false), 1, kFutexAnyBit);
+      futex_wake(FutexKey::of(word, true), 1, kFutexAnyBit);
+    }
     system_call(SYS_futex, address_of(word), FUTEX_WAKE, 1);
     return;
   }
 }
 
-void walk_robust_list(Thread& thread) {
-  auto* head = static_cast<RobustHead*>(thread.robust_list);
-  if (head == nullptr) return;
-  thread.robust_list = nullptr;
+void walk_robust_list(Thread& thread, bool process_ends) {
+  const auto* list = static_cast<const uint64_t*>(thread.robust_list);
+  RobustHead head;
+  if (list == nullptr) return;
+  if (weft_user_copy(&head, list, sizeof head) != 0) return;
   const auto tid = static_cast<uint32_t>(thread.tid.load(std::memory_order_relaxed));
-  RobustNode* pending = head->pending;
   // ROBUST_LIST_LIMIT: the kernel's bound against a list in a circle.
   int limit = 2048;
-  for (RobustNode* node = head->list.next; node != &head->list && limit-- > 0;) {
-    auto* entry = reinterpret_cast<RobustNode*>(reinterpret_cast<uintptr_t>(node) & ~uintptr_t{1});
+  for (uint64_t node = head.first; (node & ~uint64_t{1}) != reinterpret_cast<uintptr_t>(list);) {
     // Read first: the lock's memory may go once it is released.
-    RobustNode* following = entry->next;
-    if (node != pending) release_robust(node, head->futex_offset, tid);
+    uint64_t following;
+    if (weft_user_load64(pointer<void>(node & ~uint64_t{1}), &following) != 0) break;
+    if (node != head.pending) release_robust(node, head.futex_offset, tid, process_ends);
     node = following;
+    if (--limit == 0) break;
   }
-  if (pending != nullptr) release_robust(pending, head->futex_offset, tid);
+  if (head.pending != 0) release_robust(head.pending, head.futex_offset, tid, process_ends);
+}
+
+[[noreturn]] void end_process(int status) {
+  if (g_runtime.options.stats) print_stats();
+  for (;;) system_call(SYS_exit_group, status);
 }
 
 // On another stack than the thread's: after its id is cleared the joiner may unmap stack and TLS.
@@ -128,37 +152,55 @@ void finish_exit(void* argument) {
   auto& thread = *static_cast<Thread*>(argument);
   int* clear_child_tid = thread.clear_child_tid;
   const bool bound = thread.bound;
+  const int status = thread.exit_status;
   // Before the joiner goes on, the id is nobody's any more.
   recycle_thread(thread);
   if (clear_child_tid != nullptr) {
     // set_tid_address(2): cleared, then one waiter woken by a shared operation.
-    __atomic_store_n(clear_child_tid, 0, __ATOMIC_SEQ_CST);
-    if (stack_contains(reinterpret_cast<uintptr_t>(clear_child_tid), sizeof(int))) {
+    const int none = 0;
+    const bool cleared = weft_user_copy(clear_child_tid, &none, sizeof none) == 0;
+    full_barrier();
+    if (!cleared) {
+      // As the kernel has it: an address that is not there any more is nobody's.
+    } else if (stack_contains(reinterpret_cast<uintptr_t>(clear_child_tid), sizeof(int))) {
       futex_wake(FutexKey::of(clear_child_tid, true), 1, kFutexAnyBit);
     } else {
       system_call(SYS_futex, address_of(clear_child_tid), FUTEX_WAKE, 1);
     }
   }
+  // _exit(2): the process ends with its last thread. Asked after the id is gone: of threads that end
+  // at the same time, one at least sees that nobody is left.
+  if (living_threads() == 0) end_process(status);
   // A bound worker has nothing left to run. Its few pages stay: it stands on them.
   if (bound) platform::exit_kernel_thread();
 }
 
 }  // namespace
 
+void release_robust_locks_of_all() {
+  visit_threads(
+      [](Thread& thread, void*) {
+        walk_robust_list(thread, true);
+        return false;
+      },
+      nullptr);
+}
+
 Result sys_exit(CallFrame& frame) {
   Thread& thread = current_thread();
-  walk_robust_list(thread);
-  // _exit(2): the process ends with its last thread.
-  if (living_threads() == 1) {
-    if (g_runtime.options.stats) print_stats();
-    system_call(SYS_exit_group, static_cast<long>(frame.rdi));
-  }
+  leave_signals(thread);
+  walk_robust_list(thread, false);
+  thread.robust_list = nullptr;
+  thread.exit_status = static_cast<int>(frame.rdi);
   end_fiber(finish_exit, &thread);
 }
 
 Result sys_exit_group(CallFrame& frame) {
+  // The kernel does this for the threads that it knows. The other workers still run; a lock that
+  // one of them takes from here on is lost, as one that a killed process holds.
+  release_robust_locks_of_all();
   if (g_runtime.options.stats) print_stats();
-  return kernel(frame);
+  return kernel_at_once(frame);
 }
 
 Result sys_set_tid_address(CallFrame& frame) {

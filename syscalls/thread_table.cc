@@ -15,13 +15,23 @@ struct ThreadTable {
   Thread* free WEFT_GUARDED_BY(lock) = nullptr;
   uint32_t living WEFT_GUARDED_BY(lock) = 0;
   Thread* main = nullptr;  // const after adopt_main_thread(), but for a fork's child
+  // Added to every id, so that two processes that share locks do not have the same ones: the words
+  // of robust and recursive locks hold the owner's id. As `main`.
+  uint32_t tid_offset = 0;
 };
 
 constinit ThreadTable g_table;
 
+constexpr uint32_t kTidMask = kFirstVirtualTid - 1;
+
+uint32_t tid_offset_of(int process_id) {
+  // Fibonacci hashing (Knuth 6.4): neighbouring process ids come to lie far apart.
+  return (static_cast<uint32_t>(process_id) * 0x9E3779B1u) >> 3;
+}
+
 int tid_of(const Thread& thread) {
-  const uint32_t generation = thread.generation & ((1u << (29 - kThreadIndexBits)) - 1);
-  return kFirstVirtualTid + static_cast<int>(generation << kThreadIndexBits | thread.index);
+  const uint32_t value = (thread.generation << kThreadIndexBits | thread.index) + g_table.tid_offset;
+  return kFirstVirtualTid + static_cast<int>(value & kTidMask);
 }
 
 bool reserve_records() WEFT_REQUIRES(g_table.lock) {
@@ -100,7 +110,7 @@ Thread* find_thread(int tid) {
   Thread* main = g_table.main;
   if (main != nullptr && main->tid.load(std::memory_order_acquire) == tid) return main;
   if (tid < kFirstVirtualTid) return nullptr;
-  const uint32_t index = static_cast<uint32_t>(tid) & (kMaxThreads - 1);
+  const uint32_t index = (static_cast<uint32_t>(tid) - g_table.tid_offset) & (kMaxThreads - 1);
   if (index >= g_table.used.load(std::memory_order_acquire)) return nullptr;
   Thread& thread = g_table.records[index];
   return thread.tid.load(std::memory_order_acquire) == tid ? &thread : nullptr;
@@ -126,6 +136,7 @@ Thread* adopt_main_thread(int process_id) {
   if (thread == nullptr) return nullptr;
   LockGuard guard(g_table.lock);
   g_table.main = thread;
+  g_table.tid_offset = tid_offset_of(process_id);
   g_table.living++;
   thread->tid.store(process_id, std::memory_order_release);
   return thread;
@@ -134,15 +145,18 @@ Thread* adopt_main_thread(int process_id) {
 void keep_only(Thread& survivor, int process_id) {
   LockGuard guard(g_table.lock);
   const uint32_t used = g_table.used.load(std::memory_order_relaxed);
+  forget_signal_pool();
   g_table.free = nullptr;
   for (uint32_t i = 0; i < used; i++) {
     Thread& thread = g_table.records[i];
+    thread.pending.forget();
     if (&thread == &survivor) continue;
     thread.tid.store(0, std::memory_order_relaxed);
     thread.next_free = g_table.free;
     g_table.free = &thread;
   }
   g_table.main = &survivor;
+  g_table.tid_offset = tid_offset_of(process_id);
   g_table.living = 1;
   survivor.tid.store(process_id, std::memory_order_release);
 }

@@ -51,4 +51,4 @@ def case(run):
           "farewell": b"Keyboard interrupt received, exiting." in server.out}
 
 
-harness.main("http_server", case, needs=[PYTHON], native_threads=CLIENTS // 2)
+harness.main("http_server", case, needs=[PYTHON], native_threads=CLIENTS // 3)

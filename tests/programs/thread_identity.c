@@ -1,6 +1,6 @@
-// thread_identity.c - what a thread is called and counted by: ids, names, affinity, CPU clock,
+// thread_identity.c - what a thread is called and counted by: ids, names, affinity,
 // priority. Checks gettid(2), pthread_self(3), pthread_setname_np(3) "ERANGE", prctl(2)
-// PR_GET_NAME, pthread_getaffinity_np(3), pthread_getcpuclockid(3) and getpriority(2).
+// PR_GET_NAME, pthread_getaffinity_np(3) and getpriority(2).
 // SPDX-License-Identifier: Apache-2.0
 #include <stdatomic.h>
 #include <sys/prctl.h>
@@ -112,38 +112,6 @@ static void affinity_is_set_read_and_inherited(void) {
   join_thread(start_thread(inherit_affinity, &all));
 }
 
-static atomic_int computing, stop_computing;
-
-static void* compute(void* argument) {
-  computing = 1;
-  while (!stop_computing) continue;
-  return argument;
-}
-
-static void cpu_clocks_count_their_thread_only(void) {
-  clockid_t own_clock, other_clock;
-  const pthread_t other = start_thread(compute, NULL);
-  EXPECT_OK(pthread_getcpuclockid(other, &other_clock));
-  EXPECT_OK(pthread_getcpuclockid(pthread_self(), &own_clock));
-  AWAIT(computing == 1);
-  const long long first = clock_ns(other_clock);
-  AWAIT(clock_ns(other_clock) >= first + 5 * kMs);
-  stop_computing = 1;
-  join_thread(other);
-  const long long before_sleep = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-  sleep_ms(60);
-  const long long after_sleep = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-  EXPECT(after_sleep >= before_sleep);
-  // Sleeping costs next to nothing, whoever computes meanwhile.
-  EXPECT(after_sleep - before_sleep < 50 * kMs);
-  const long long mine = clock_ns(own_clock);
-  EXPECT(mine >= after_sleep);
-  EXPECT(clock_ns(CLOCK_PROCESS_CPUTIME_ID) >= 5 * kMs);
-  struct rusage usage;
-  EXPECT_SYS(getrusage(RUSAGE_THREAD, &usage));
-  EXPECT(usage.ru_utime.tv_sec >= 0);
-}
-
 static void scheduling_is_the_default(void) {
   struct sched_param parameters;
   int policy = -1;
@@ -161,7 +129,6 @@ int main(void) {
   RUN_ON_MAIN(the_first_thread_has_the_process_id);
   RUN(names_are_the_threads_own);
   RUN(affinity_is_set_read_and_inherited);
-  RUN(cpu_clocks_count_their_thread_only);
   RUN(scheduling_is_the_default);
   return 0;
 }

@@ -27,8 +27,12 @@ char* map(size_t bytes) {
   REQUIRE(stack != nullptr);
   return stack;
 }
-uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
-void unmap(void* stack, size_t bytes) { REQUIRE(stack_unmap(number(stack), bytes) == 0); }
+uintptr_t number(const void* address) {
+  return reinterpret_cast<uintptr_t>(address);
+}
+void unmap(void* stack, size_t bytes) {
+  REQUIRE(stack_unmap(number(stack), bytes) == 0);
+}
 
 bool is_zero(const char* memory, size_t bytes) {
   return std::all_of(memory, memory + bytes, [](char byte) { return byte == 0; });
@@ -37,9 +41,9 @@ bool is_zero(const char* memory, size_t bytes) {
 }  // namespace
 
 TEST_CASE("fiber_stack: sizes of another shape are left to the kernel", "[unit][stack]") {
-  const size_t bytes = GENERATE(size_t{0}, size_t{1}, kPageBytes, kPageBytes + 1,
-                                3 * kPageBytes - 1, 256 * kMib + kPageBytes, SIZE_MAX,
-                                SIZE_MAX - kPageBytes + 1);
+  const size_t bytes =
+      GENERATE(size_t{0}, size_t{1}, kPageBytes, kPageBytes + 1, 3 * kPageBytes - 1,
+               256 * kMib + kPageBytes, SIZE_MAX, SIZE_MAX - kPageBytes + 1);
   REQUIRE(stack_map(bytes) == nullptr);
 }
 
@@ -87,8 +91,7 @@ TEST_CASE("fiber_stack: a recycled stack reads as zero, like a fresh mapping", "
   unmap(first, bytes);
 }
 
-TEST_CASE("fiber_stack: all stacks read as zero, the warm ones and those beyond",
-          "[unit][stack]") {
+TEST_CASE("fiber_stack: all stacks read as zero, the warm ones and those beyond", "[unit][stack]") {
   constexpr size_t kBytes = 24 * kKib;
   std::vector<char*> stacks;
   for (int round = 0; round < 2; round++) {

@@ -1,6 +1,6 @@
 // futex_sync.h - locks as a libc builds them on the futex table: what its tests exercise it with.
-// Words are private. Everything here runs on fibers, except wake(), which any kernel thread may use.
-// SPDX-License-Identifier: Apache-2.0
+// Words are private. Everything here runs on fibers, except wake(), which any kernel thread may
+// use. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,9 @@ inline const volatile uint32_t* address_of(const Word& word) {
   static_assert(sizeof(Word) == sizeof(uint32_t));
   return reinterpret_cast<const volatile uint32_t*>(&word);
 }
-inline FutexKey key_of(const Word& word) { return FutexKey::of(&word, false); }
+inline FutexKey key_of(const Word& word) {
+  return FutexKey::of(&word, false);
+}
 
 inline FutexOutcome wait_on(const Word& word, uint32_t expected,
                             int64_t deadline_ns = platform::kForever,

@@ -48,8 +48,8 @@ TEST_CASE("interrupt: ends a wait that nothing else would", "[sim][interrupt]") 
     passed++;
     char byte;
     IoCompletion read = read_op(reader, &byte, 1);
-    SIM_EXPECT(sim, park_on(&read, 1, platform::kForever, true, WaitReason::io) ==
-                        IoOutcome::interrupted);
+    SIM_EXPECT(
+        sim, park_on(&read, 1, platform::kForever, true, WaitReason::io) == IoOutcome::interrupted);
     SIM_EXPECT(sim, read.result == -ECANCELED);
     SIM_EXPECT(sim, take_interrupt());
     passed++;
@@ -76,8 +76,8 @@ TEST_CASE("interrupt: one that came before the wait counts", "[sim][interrupt]")
     SIM_EXPECT(sim, sleep_until(platform::kForever) == IoOutcome::interrupted);
     char byte;
     IoCompletion read = read_op(reader, &byte, 1);
-    SIM_EXPECT(sim, park_on(&read, 1, platform::kForever, true, WaitReason::io) ==
-                        IoOutcome::interrupted);
+    SIM_EXPECT(
+        sim, park_on(&read, 1, platform::kForever, true, WaitReason::io) == IoOutcome::interrupted);
     SIM_EXPECT(sim, read.result == -ECANCELED);
     SIM_EXPECT(sim, take_interrupt());
     SIM_EXPECT(sim, !take_interrupt());
@@ -92,8 +92,8 @@ TEST_CASE("interrupt: a wait that is not interruptible goes on", "[sim][interrup
   Fiber& target = sim.spawn([&, reader = reader] {
     char byte = 0;
     IoCompletion read = read_op(reader, &byte, 1);
-    SIM_EXPECT(sim, park_on(&read, 1, platform::kForever, false, WaitReason::io) ==
-                        IoOutcome::completed);
+    SIM_EXPECT(
+        sim, park_on(&read, 1, platform::kForever, false, WaitReason::io) == IoOutcome::completed);
     SIM_EXPECT(sim, read.result == 1);
     SIM_EXPECT(sim, byte == 'x');
     SIM_EXPECT(sim, take_interrupt());
@@ -236,7 +236,7 @@ TEST_CASE("interrupt: a message that comes late, to a worker the fiber has left,
     });
     sim.run();
     REQUIRE(done);
-    });
+  });
 }
 
 }  // namespace weft::scheduler_test

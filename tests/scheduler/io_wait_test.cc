@@ -34,7 +34,9 @@ SimSettings faulty(uint64_t seed, uint32_t workers) {
 }
 
 // The i-th byte of a stream.
-char byte_of(int64_t i) { return static_cast<char>('a' + i % 23); }
+char byte_of(int64_t i) {
+  return static_cast<char>('a' + i % 23);
+}
 
 // Writes bytes 0 to total - 1, however short the writes; then closes.
 void write_stream(SimScheduler& sim, int fd, int64_t total) {

@@ -18,7 +18,7 @@ constexpr int64_t kLookNs = 1'000'000;
 }  // namespace
 
 RealScheduler::RealScheduler(uint32_t workers) {
-  static std::vector<State*> all;  // kept reachable
+  static auto& all = *new std::vector<State*>;  // kept reachable to the end
   state_ = new State;
   all.push_back(state_);
   for (uint32_t i = 0; i < workers; i++) {
@@ -95,11 +95,12 @@ void RealScheduler::dump(const char* what) {
   std::fprintf(stderr, "waited in vain for %s; %u fibers live\n", what, state_->live.load());
   for (RealWorker* worker : state_->workers) {
     const Worker& w = worker->worker;
-    std::fprintf(stderr,
-                 "worker %u: running %d ready %u next %d mail %d timers %u in flight %u turns %llu\n",
-                 w.index, w.running != nullptr, w.ready.size(), w.next_slot.load() != nullptr,
-                 !w.mailbox.empty(), w.timers.size(), worker->netpoller.in_flight(),
-                 static_cast<unsigned long long>(w.turn.load()));
+    std::fprintf(
+        stderr,
+        "worker %u: running %d ready %u next %d mail %d timers %u in flight %u turns %llu\n",
+        w.index, w.running != nullptr, w.ready.size(), w.next_slot.load() != nullptr,
+        !w.mailbox.empty(), w.timers.size(), worker->netpoller.in_flight(),
+        static_cast<unsigned long long>(w.turn.load()));
   }
   std::fprintf(stderr, "global %u spinning %u idle %d\n", state_->scheduler.global.size(),
                state_->scheduler.spinning_count.load(), state_->scheduler.has_idle_worker());

@@ -93,7 +93,9 @@ Fiber& SimScheduler::make(std::function<void()> body, Worker* home) {
   return fiber;
 }
 
-Fiber& SimScheduler::spawn(std::function<void()> body) { return make(std::move(body), nullptr); }
+Fiber& SimScheduler::spawn(std::function<void()> body) {
+  return make(std::move(body), nullptr);
+}
 
 Fiber& SimScheduler::spawn_foreign(std::function<void()> body) {
   Worker& before = *current_worker();

@@ -29,7 +29,8 @@ struct SimWorker;
 // A SimNetpoller whose poll() does not return until it has a reason to.
 class SleepingNetpoller final : public platform::Netpoller {
  public:
-  SleepingNetpoller(platform::SimWorld& world, SimWorker& worker) : inner_(world), worker_(worker) {}
+  SleepingNetpoller(platform::SimWorld& world, SimWorker& worker)
+      : inner_(world), worker_(worker) {}
 
   bool start() override { return inner_.start(); }
   void submit(platform::Completion& completion) override { inner_.submit(completion); }

@@ -63,11 +63,10 @@ struct Pipe {
 
 }  // namespace
 
-TEST_CASE("stress: thousands of fibers yield, play, sleep and pipe; all counts exact",
-          "[stress]") {
+TEST_CASE("stress: thousands of fibers yield, play, sleep and pipe; all counts exact", "[stress]") {
   RealScheduler real(kWorkers);
-  constexpr size_t kEach = 500;
-  constexpr uint32_t kRounds = 50;
+  constexpr size_t kEach = 1000;
+  constexpr uint32_t kRounds = 200;
   std::atomic<uint64_t> yields{0};
   std::atomic<uint64_t> early{0};
   std::atomic<uint64_t> wrong_bytes{0};
@@ -87,8 +86,8 @@ TEST_CASE("stress: thousands of fibers yield, play, sleep and pipe; all counts e
     }
     real.spawn([&, i] {
       SimRandom random(first_seed() + i);
-      for (int round = 0; round < 10; round++) {
-        const int64_t deadline = soon(random, 50);
+      for (int round = 0; round < 20; round++) {
+        const int64_t deadline = soon(random, 200);
         sleep_until(deadline);
         if (platform::monotonic_ns() < deadline) early.fetch_add(1);
       }
@@ -133,7 +132,7 @@ TEST_CASE("stress: wakes, deadlines, requeues and waits for several words; told 
   for (uint32_t i = 0; i < kWaiters; i++) {
     real.spawn([&, i] {
       SimRandom random(first_seed() + i);
-      for (int round = 0; round < 100; round++) {
+      for (int round = 0; round < 500; round++) {
         const Word& word = words[random.below(words.size())];
         if (wait_on(word, 0, soon(random, 10)) == FutexOutcome::woken) woken.fetch_add(1);
         if (random.chance(0.2)) yield();
@@ -142,7 +141,7 @@ TEST_CASE("stress: wakes, deadlines, requeues and waits for several words; told 
     });
     real.spawn([&, i] {
       SimRandom random(first_seed() + 1000 + i);
-      for (int round = 0; round < 100; round++) {
+      for (int round = 0; round < 500; round++) {
         FutexWaitItem items[3];
         for (size_t k = 0; k < 3; k++) {
           items[k] = {key_of(any_words[k]), address_of(any_words[k]), 0};
@@ -185,7 +184,7 @@ TEST_CASE("stress: wakes, deadlines, requeues and waits for several words; told 
 TEST_CASE("stress: interrupts of every kind of wait, none lost, none doubled", "[stress]") {
   RealScheduler real(kWorkers);
   constexpr uint32_t kTargets = 8;
-  constexpr uint32_t kInterrupts = 300;
+  constexpr uint32_t kInterrupts = 3000;
   struct Target {
     Pipe pipe;
     Word word{0};
@@ -262,12 +261,12 @@ TEST_CASE("stress: idle workers miss no fiber that another thread makes ready", 
   RealScheduler real(workers);
   std::atomic<uint32_t> ran{0};
   // Alone: every worker is asleep or just falling asleep.
-  for (uint32_t round = 0; round < 2000; round++) {
+  for (uint32_t round = 0; round < 20'000; round++) {
     real.spawn([&] { ran.fetch_add(1); });
     real.wait_all();
   }
   // A few at once, some of them back to sleep and woken by each other.
-  for (uint32_t round = 0; round < 500; round++) {
+  for (uint32_t round = 0; round < 5000; round++) {
     Pair pair;
     real.spawn([&] { pair.play(0, 3); });
     real.spawn([&] { pair.play(1, 3); });
@@ -275,7 +274,7 @@ TEST_CASE("stress: idle workers miss no fiber that another thread makes ready", 
     real.wait_all();
     REQUIRE(pair.passes == 6);
   }
-  REQUIRE(ran.load() == 2500);
+  REQUIRE(ran.load() == 25'000);
 }
 
 TEST_CASE("stress: workers without work sleep, and wake for nothing", "[stress]") {

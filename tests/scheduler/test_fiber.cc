@@ -13,12 +13,13 @@ namespace weft::scheduler_test {
 namespace {
 
 std::mutex g_lock;
+// Never destroyed: what they hold is to stay reachable to the end, for leak checkers too.
 std::vector<char*>& free_stacks() {
-  static std::vector<char*> stacks;
+  static auto& stacks = *new std::vector<char*>;
   return stacks;
 }
 std::vector<TestFiber*>& free_fibers() {
-  static std::vector<TestFiber*> fibers;
+  static auto& fibers = *new std::vector<TestFiber*>;
   return fibers;
 }
 

@@ -23,7 +23,9 @@ using platform::SimRandom;
 
 constexpr int64_t kTickNs = int64_t{1} << TimerWheel::kTickShift;
 
-int64_t tick_of(int64_t time_ns) { return time_ns >> TimerWheel::kTickShift; }
+int64_t tick_of(int64_t time_ns) {
+  return time_ns >> TimerWheel::kTickShift;
+}
 
 // Of every scale alike, up to beyond the wheel's reach of 2^52 ns.
 int64_t random_span(SimRandom& random) {
@@ -115,8 +117,8 @@ TEST_CASE("timer wheel: 100,000 random timers, cancels and jumps agree with a so
       idle.push_back(&timer);
     } else {
       // Mostly small steps, so that many timers are waiting; now and then far.
-      now_ns += random.chance(0.1) ? random_span(random) >> random.below(8)
-                                   : random_span(random) >> 30;
+      now_ns +=
+          random.chance(0.1) ? random_span(random) >> random.below(8) : random_span(random) >> 30;
       REQUIRE(model->advance(now_ns));
       idle.insert(idle.end(), model->fired.begin(), model->fired.end());
     }
@@ -163,7 +165,7 @@ TEST_CASE("timer wheel: deadlines beyond its reach and at both ends of time", "[
   constexpr int64_t kDayNs = 86'400'000'000'000;
   std::vector<ModelTimer> timers(7);
   const int64_t start_ns = 5 * kDayNs + 12345;
-  const int64_t deadlines[] = {INT64_MIN,  -1,           0,           start_ns, 60 * kDayNs,
+  const int64_t deadlines[] = {INT64_MIN,    -1,           0, start_ns, 60 * kDayNs,
                                800 * kDayNs, INT64_MAX - 1};
   for (size_t i = 0; i < timers.size(); i++) model->insert(timers[i], deadlines[i], start_ns);
   REQUIRE(model->advance(start_ns + kTickNs));

@@ -98,8 +98,8 @@ TEST_CASE("turns: with several workers no yielding fiber is forgotten", "[sim][t
   const uint32_t workers = GENERATE(2U, 4U, 8U);
   for_seeds([&](uint64_t seed) {
     SimScheduler sim(seed, workers);
-    constexpr size_t kFibers = 24;
-    constexpr int kRounds = 300;
+    constexpr size_t kFibers = 12;
+    constexpr int kRounds = 1500;
     std::vector<int> rounds(kFibers);
     int behind = 0;
     for (size_t i = 0; i < kFibers; i++) {
@@ -184,6 +184,30 @@ TEST_CASE("turns: a busy worker takes from the global queue within two periods",
     sim.run();
     // 61 turns, up to 64 of which run from one to the next without the loop.
     REQUIRE(longest <= 61 + 64);
+  });
+}
+
+TEST_CASE("turns: work that wakes one sleeping worker spreads to all of them", "[sim][turns]") {
+  // Whoever makes work wakes one worker at most; that one passes the word on when it finds more.
+  for_seeds([&](uint64_t seed) {
+    constexpr uint32_t kWorkers = 4;
+    SimScheduler sim(seed, kWorkers);
+    uint64_t before[kWorkers] = {};
+    sim.spawn([&] {
+      // Time moves when every worker sleeps.
+      sleep_until(sim.now_ns() + 1'000'000'000);
+      for (uint32_t i = 0; i < kWorkers; i++)
+        before[i] = sim.worker(i).worker.stats.switches.load();
+      for (int i = 0; i < 16; i++) {
+        sim.spawn_foreign([] {
+          for (int round = 0; round < 1000; round++) yield();
+        });
+      }
+    });
+    sim.run();
+    for (uint32_t i = 0; i < kWorkers; i++) {
+      REQUIRE(sim.worker(i).worker.stats.switches.load() > before[i] + 100);
+    }
   });
 }
 

@@ -16,7 +16,9 @@ namespace {
 std::atomic<int> g_preemptions{0};
 
 // On the watchdog's bare kernel thread.
-void count_preemption(Worker&) { g_preemptions.fetch_add(1); }
+void count_preemption(Worker&) {
+  g_preemptions.fetch_add(1);
+}
 
 // Computes until the condition holds. False: it did not within the bound.
 template <typename Condition>
@@ -28,7 +30,9 @@ bool compute_until(Condition condition) {
   return true;
 }
 
-bool is_skip(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 77; }
+bool is_skip(int status) {
+  return WIFEXITED(status) && WEXITSTATUS(status) == 77;
+}
 
 }  // namespace
 

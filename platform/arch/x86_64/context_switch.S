@@ -24,7 +24,9 @@ weft_context_switch:
   .cfi_adjust_cfa_offset 8
   stmxcsr (%rsp)
   fnstcw 4(%rsp)
-  mov (%rsp), %rcx            # what this context has: mxcsr, and the x87 control word above it
+  # What this context has. Each load takes what one store wrote: a wider one would wait for both.
+  mov (%rsp), %ecx
+  movzwl 4(%rsp), %r8d
   mov %rsp, (%rdi)
   mov (%rsi), %rsp
   # From here on the other stack.
@@ -32,11 +34,11 @@ weft_context_switch:
   jz 1f
   wrfsbase %rdx
 1:
-  # Loading the control words costs more than comparing them, and they rarely differ. Bytes 6-7 of
-  # the slot are padding: compare mxcsr (4 bytes) and the control word (2 bytes).
-  xor (%rsp), %rcx
-  shl $16, %rcx
-  jnz 3f
+  # Loading the control words costs more than comparing them, and they rarely differ.
+  cmp (%rsp), %ecx
+  jne 3f
+  cmp 4(%rsp), %r8w
+  jne 3f
 2:
   add $8, %rsp
   .cfi_adjust_cfa_offset -8

@@ -26,8 +26,8 @@ static void* crash(void* argument) {
   if (strcmp(how, "abort") == 0) abort();
   if (strcmp(how, "illegal") == 0) __builtin_trap();
   if (strcmp(how, "divide") == 0) {
-    volatile int zero = 0;
-    return (void*)(intptr_t)(1 / zero);
+    volatile int hundred = 100, zero = 0;
+    return (void*)(intptr_t)(hundred / zero);
   }
   if (strcmp(how, "bus") == 0) {
     char* beyond = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, temporary_file(), 0);

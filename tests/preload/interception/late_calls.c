@@ -4,6 +4,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/syscall.h>
 
+// Keeps the calls away from the start-up code that linkers put first. That code has no unwind table,
+// so near it the patcher takes any byte that may be a short branch for one, and leaves what it would
+// lead into as it is.
+__attribute__((noinline)) long sum_of_squares(const long* values, long count) {
+  long sum = 0;
+  for (long i = 0; i < count; i++) {
+    sum += values[i] * values[i];
+    if (sum > 1000000000) sum -= values[i] / (values[i] % 7 + 8);
+    if (sum < -1000000000) sum += values[i] / (values[i] % 5 + 6);
+    __asm__ volatile("" : "+r"(sum));
+  }
+  return sum;
+}
+
 static long call(long number, long first, long second, long third) {
   long result;
   __asm__ volatile("syscall"

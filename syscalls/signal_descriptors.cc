@@ -1,0 +1,99 @@
+// signal_descriptors.cc - signals that stay pending in the kernel because a signalfd watches them.
+// A process's signal that every thread blocks waits where a signalfd reads it: in the kernel. So the
+// workers block it too, as long as no fiber unblocks it or waits for it.
+//   decider                                    a thread that unblocks the signal
+//   1 lock; read the masks of all threads      1 its mask = without the signal
+//   2 kept = what all block; unlock            2 decides as well, applies its worker's mask
+// The later decision sees both. A worker that hears of it late gives a signal that it still takes
+// back to the kernel, and blocks it from there on (weft_signal_entry); one worker without the block
+// is enough for the kernel to deliver, and the decider is that one.
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/syscall.h>
+
+#include "scheduler/scheduler.h"
+#include "syscalls/kernel.h"
+#include "syscalls/runtime.h"
+#include "syscalls/signal_state.h"
+
+namespace weft {
+
+uint64_t worker_signal_mask() {
+  // Sequentially consistent: read again by apply_worker_mask() after the kernel was told.
+  return kWorkerSignalMask | g_signals.kept_in_kernel.load(std::memory_order_seq_cst);
+}
+
+void apply_worker_mask() {
+  SignalNotes& notes = notes_of(*current_worker());
+  for (;;) {
+    const uint64_t mask = worker_signal_mask();
+    if (notes.applied_mask == mask) return;
+    // Noted first: a master handler that adds to the mask in between says that it is unknown.
+    notes.applied_mask = mask;
+    set_kernel_mask(mask);
+  }
+}
+
+void decide_what_kernel_keeps() {
+  uint64_t kept = g_signals.watched.load(std::memory_order_seq_cst);
+  if (kept == 0) return;
+  uint64_t before;
+  {
+    LockGuard guard(g_signals.descriptors_lock);
+    visit_threads(
+        [](Thread& thread, void* argument) {
+          auto& left = *static_cast<uint64_t*>(argument);
+          left &= thread.signal_mask.load(std::memory_order_seq_cst) &
+                  ~thread.wait_set.load(std::memory_order_seq_cst);
+          return left == 0;
+        },
+        &kept);
+    before = g_signals.kept_in_kernel.exchange(kept, std::memory_order_seq_cst);
+  }
+  if (kept == before) return;
+  if (uint64_t gained = kept & ~before; gained != 0) {
+    hand_to_kernel(g_signals.pending, gained);
+    visit_threads(
+        [](Thread& thread, void* argument) {
+          hand_to_kernel(thread.pending, *static_cast<uint64_t*>(argument));
+          return false;
+        },
+        &gained);
+  }
+  for (uint32_t i = 0; i < g_runtime.scheduler.worker_count(); i++) {
+    post_notes(g_runtime.scheduler.worker(i));
+  }
+}
+
+void watch_signals(uint64_t bits) {
+  g_signals.watched.fetch_or(bits & ~kUncatchable, std::memory_order_seq_cst);
+  decide_what_kernel_keeps();
+  apply_worker_mask();
+}
+
+void hand_to_kernel(SignalQueue& queue, uint64_t bits) {
+  bits &= g_signals.kept_in_kernel.load(std::memory_order_seq_cst);
+  SignalInfo info;
+  while (queue.take(bits, info)) {
+    // By the id of this kernel thread, for which every si_code may be sent; the signal is the
+    // process's all the same (kernel/signal.c, do_rt_sigqueueinfo and kill_pid_info).
+    system_call(SYS_rt_sigqueueinfo, current_worker()->kernel_tid, info.number, address_of(&info));
+  }
+}
+
+void lend_signals_to_kernel(Thread& thread, bool with_pending) {
+  const uint64_t mask = thread.signal_mask.load(std::memory_order_relaxed);
+  set_kernel_mask(mask);
+  notes_of(*current_worker()).applied_mask = mask;
+  // Looked at by the gate on the way out of the fiber's next call.
+  thread.attention.fetch_or(kAttentionKernelMask, std::memory_order_relaxed);
+  if (!with_pending) return;
+  // execve(2): what is pending stays so. For this kernel thread, because the others do not block it;
+  // if the call fails, it comes back when the mask does.
+  SignalInfo info;
+  while (g_signals.pending.take(mask, info) || thread.pending.take(mask, info)) {
+    system_call(SYS_rt_tgsigqueueinfo, g_runtime.process_id, current_worker()->kernel_tid,
+                info.number, address_of(&info));
+  }
+}
+
+}  // namespace weft
