@@ -1,5 +1,5 @@
-// boot.cc - checks, workers, patching (boot.h). Runs on the program's one kernel thread, outside the
-// gate: it may call libc.
+// boot.cc - checks, workers, patching (boot.h). Runs on the program's one kernel thread and outside
+// the gate, so it may call libc.
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/boot.h"
 
@@ -109,9 +109,12 @@ bool can_be_served() {
     if (dlsym(RTLD_DEFAULT, symbol) != nullptr) return stay_out("built with a sanitizer");
   }
   if (g_config.complaint[0] != 0) return decline(g_config.complaint);
-  if (dlsym(RTLD_DEFAULT, "gnu_get_libc_version") == nullptr) return decline("the libc is not glibc");
+  if (dlsym(RTLD_DEFAULT, "gnu_get_libc_version") == nullptr) {
+    return decline("the libc is not glibc");
+  }
   if (!platform::has_fast_thread_pointer(auxiliary(AT_HWCAP2))) {
-    return decline("no FSGSBASE: a processor or kernel (before 5.9) without user-space FS switching");
+    return decline(
+        "no FSGSBASE: a processor or kernel (before 5.9) without user-space FS switching");
   }
   if (!has_one_kernel_thread()) {
     return decline("the process has several kernel threads already, made without pthread_create");

@@ -82,10 +82,21 @@ Result call(const CallInfo& info, CallFrame& frame, void* vectors) {
   return result;
 }
 
+// A vfork or a failed exec lent this kernel thread the fiber's signal mask. The worker takes its own
+// back before the fiber can leave it: with the other it would hear neither signals nor preemption.
+void take_back_mask() {
+  Fiber& fiber = *current_fiber();
+  // Relaxed, here and below: set by the fiber itself, on this worker.
+  if ((fiber.attention.load(std::memory_order_relaxed) & kAttentionKernelMask) == 0) return;
+  fiber.attention.fetch_and(~kAttentionKernelMask, std::memory_order_relaxed);
+  apply_worker_mask();
+}
+
 }  // namespace
 
 GateAnswer weft_gate(CallFrame* frame) {
   if (current_worker()->intercepting == 0 || !g_runtime.live) return pass_through(*frame);
+  take_back_mask();
   const CallInfo& info = call_info(frame->number);
   if (g_runtime.options.stats) {
     g_call_counters.by_disposition[static_cast<unsigned>(info.disposition)].fetch_add(
@@ -99,6 +110,7 @@ GateAnswer weft_gate(CallFrame* frame) {
 }
 
 Result weft_gate_attention(CallFrame* frame) {
+  take_back_mask();
   Fiber& fiber = *current_fiber();
   // Relaxed: a note to ourselves by whoever wants us to make room.
   if ((fiber.attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0) yield();

@@ -34,8 +34,14 @@ constexpr uint32_t kOnStack = 32;
 // FD_SETSIZE of glibc; the kernel takes more, and so do we.
 constexpr uint32_t kSelectMax = 65536;
 
+// A look without waiting. The kernel answers EINTR when a signal waits for this kernel thread (a
+// poke of ours, or one that is noted on the way and ends the wait that follows): look again.
 Result poll_now(PollFd* fds, uint64_t count) {
-  return system_call(SYS_poll, address_of(fds), static_cast<long>(count), 0);
+  Result result;
+  do {
+    result = system_call(SYS_poll, address_of(fds), static_cast<long>(count), 0);
+  } while (result == -EINTR);
+  return result;
 }
 
 // Parks until something happens on one of the descriptors. 0, -ETIMEDOUT or an interrupt's code.
@@ -177,8 +183,11 @@ Result select_now(uint32_t count, const SelectSets& sets) {
   auto argument = [&](int set) {
     return originals[set] == nullptr ? 0 : address_of(on_stack[set]);
   };
-  const Result result = system_call(SYS_pselect6, count, argument(0), argument(1), argument(2),
-                                    address_of(&timeout), 0);
+  Result result;
+  do {  // EINTR: as in poll_now(); the sets are not written then (select(2))
+    result = system_call(SYS_pselect6, count, argument(0), argument(1), argument(2),
+                         address_of(&timeout), 0);
+  } while (result == -EINTR);
   if (result > 0) {
     for (int set = 0; set < 3; set++) {
       for (uint32_t i = 0; i < words && originals[set] != nullptr; i++) {
@@ -290,6 +299,7 @@ Result epoll_until(const CallFrame& frame, int64_t deadline_ns) {
   const auto epoll_fd = static_cast<int>(frame.rdi);
   for (;;) {
     Result result = kernel(ask);
+    if (result == -EINTR) continue;  // as in poll_now()
     if (result != 0 || deadline_ns == platform::kNow) return result;
     // An epoll descriptor is readable when it has events (epoll(7)).
     result = wait_ready(epoll_fd, kPollIn, deadline_ns);

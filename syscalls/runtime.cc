@@ -148,6 +148,8 @@ const char* start_runtime() {
   main_thread->thread_pointer = thread_pointer;
   worker.running = main_thread;
   platform::write_worker_pointer(reinterpret_cast<uintptr_t>(&worker));
+  // From here on a signal is the runtime's: one that waited in the program's mask comes at once.
+  worker.intercepting = 1;
   take_over_signals(*main_thread);
   adopt_thread_addresses(*main_thread);
   unregister_rseq();
@@ -166,7 +168,6 @@ const char* start_runtime() {
       break;
     }
   }
-  worker.intercepting = 1;
   if (g_runtime.hooks.kernel_thread_started != nullptr) {
     g_runtime.hooks.kernel_thread_started(worker);
   }

@@ -145,6 +145,15 @@ void cut_pool_call(const SignalInfo& info, UserContext& context) {
   if (const uintptr_t cut = after_cut(context.rip); cut != 0) context.rip = cut;
 }
 
+// From the handler's return on, this kernel thread blocks what the kernel is to keep
+// (signal_descriptors.cc).
+void block_what_kernel_keeps(Worker& worker, UserContext& context) {
+  const uint64_t mask = worker_signal_mask();
+  if ((mask & ~context.signal_mask) == 0) return;
+  context.signal_mask |= mask;
+  notes_of(worker).applied_mask = 0;  // not known: see apply_worker_mask()
+}
+
 // The worker ran the program's code and its fiber has something to look at: on the stack that a
 // handler will want, so that the usual delivery needs no second move.
 [[noreturn]] void deliver_in_place(Worker& worker, UserContext& context) {
@@ -235,11 +244,7 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
     pass_to_program(*info, context);
     return;
   }
-  // What the kernel is to keep stays there from here on (signal_descriptors.cc).
-  if (const uint64_t mask = worker_signal_mask(); (mask & ~context.signal_mask) != 0) {
-    context.signal_mask |= mask;
-    notes_of(worker).applied_mask = 0;  // not known: see apply_worker_mask()
-  }
+  block_what_kernel_keeps(worker, context);
   if (is_fault(*info)) {
     on_fault(worker, *info, context);
     return;
@@ -263,6 +268,7 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
     worker.in_runtime = 1;
     dispatch_to_process(*info);
     worker.in_runtime = 0;
+    block_what_kernel_keeps(worker, context);
   }
   // Relaxed: on this thread, or set by whoever sent the request.
   if (fiber->attention.load(std::memory_order_relaxed) != 0) deliver_in_place(worker, context);

@@ -4,9 +4,10 @@
 //   decider                                    a thread that unblocks the signal
 //   1 lock; read the masks of all threads      1 its mask = without the signal
 //   2 kept = what all block; unlock            2 decides as well, applies its worker's mask
-// The later decision sees both. A worker that hears of it late gives a signal that it still takes
-// back to the kernel, and blocks it from there on (weft_signal_entry); one worker without the block
-// is enough for the kernel to deliver, and the decider is that one.
+// The later decision sees both. What is gained is blocked on every worker at once: each gets a signal
+// of its own, which the kernel hands out before the process's, and whose handler adds to the mask
+// (weft_signal_entry). Of what is lost the workers hear by message: one without the block is enough
+// for the kernel to deliver, and the decider is that one.
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/syscall.h>
 
@@ -50,18 +51,27 @@ void decide_what_kernel_keeps() {
     before = g_signals.kept_in_kernel.exchange(kept, std::memory_order_seq_cst);
   }
   if (kept == before) return;
-  if (uint64_t gained = kept & ~before; gained != 0) {
-    hand_to_kernel(g_signals.pending, gained);
-    visit_threads(
-        [](Thread& thread, void* argument) {
-          hand_to_kernel(thread.pending, *static_cast<uint64_t*>(argument));
-          return false;
-        },
-        &gained);
-  }
+  const uint64_t gained = kept & ~before;
   for (uint32_t i = 0; i < g_runtime.scheduler.worker_count(); i++) {
-    post_notes(g_runtime.scheduler.worker(i));
+    Worker& worker = g_runtime.scheduler.worker(i);
+    post_notes(worker);
+    if (gained != 0 && &worker != current_worker()) ask_to_look(worker);
   }
+  if (gained == 0) return;
+  visit_threads(
+      [](Thread& thread, void*) {
+        if (thread.bound && thread.home != current_worker()) ask_to_look(*thread.home);
+        return false;
+      },
+      nullptr);
+  // Last: nobody takes them from the kernel any more.
+  hand_to_kernel(g_signals.pending, gained);
+  visit_threads(
+      [](Thread& thread, void* bits) {
+        hand_to_kernel(thread.pending, *static_cast<const uint64_t*>(bits));
+        return false;
+      },
+      const_cast<uint64_t*>(&gained));
 }
 
 void watch_signals(uint64_t bits) {

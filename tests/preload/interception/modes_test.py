@@ -21,7 +21,7 @@ import support
 MODES = ("patch", "audit", "dispatch")
 # Of tests/programs: threads, waits, signals, cancellation, children, calls of every kind.
 SUBSET = ("thread_churn", "thread_keys", "semaphores", "cond_timeouts", "stdio_shared", "sleeps",
-          "poll_select", "signals_restart", "cancel_points", "fork_from_thread", "child_programs",
+          "echo_threads", "signals_restart", "cancel_points", "fork_from_thread", "child_programs",
           "raw_syscalls", "cxx_exceptions")
 PYTHON_PROGRAM = """
 import hashlib, queue, subprocess, threading
