@@ -2,8 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "syscalls/bound.h"
 
+#include <sys/syscall.h>
+
+#include "platform/linux/netpoller_uring.h"
+#include "platform/os.h"
 #include "syscalls/kernel.h"
 #include "syscalls/runtime.h"
+#include "syscalls/thread.h"
 
 namespace weft {
 
@@ -28,6 +33,16 @@ void bind_current_fiber() {
         g_runtime.scheduler.unpark(*here.fiber);
       },
       &move);
+  // On the new kernel thread: the nice value that was recorded so far is this one's to have.
+  const int nice = static_cast<Thread&>(fiber).nice;
+  if (nice != 0) system_call(SYS_setpriority, 0, 0, nice);
+}
+
+void end_bound_worker() {
+  auto& netpoller = static_cast<platform::UringNetpoller&>(*current_worker()->netpoller);
+  // A cancelled operation may still owe its completion, which lies in memory of its own.
+  if (netpoller.in_flight() == 0) netpoller.stop();
+  platform::exit_kernel_thread();
 }
 
 }  // namespace weft

@@ -10,4 +10,8 @@ namespace weft {
 // the call that asked for it then acts on the worker, as it would without this mode.
 void bind_current_fiber();
 
+// The end of a bound fiber's kernel thread, on that worker's own stack: gives its ring back, whose
+// memory counts against RLIMIT_MEMLOCK. The worker's record stays, a late wake may still find it.
+[[noreturn]] void end_bound_worker();
+
 }  // namespace weft

@@ -2,8 +2,10 @@
 // attributes. Recorded per fiber; the workers' own are not touched. A real-time policy makes the
 // fiber bound: on a kernel thread of its own it can be had.
 // SPDX-License-Identifier: Apache-2.0
+#include <linux/capability.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <asm/prctl.h>
@@ -18,13 +20,37 @@
 namespace weft {
 namespace {
 
+constexpr int kOther = 0;           // SCHED_OTHER
+constexpr int kBatch = 3;           // SCHED_BATCH
+constexpr int kIdle = 5;            // SCHED_IDLE
 constexpr int kRealTimeFifo = 1;    // SCHED_FIFO
 constexpr int kRealTimeRound = 2;   // SCHED_RR
 constexpr int kDeadline = 6;        // SCHED_DEADLINE
 
+int without_reset(int policy) { return policy & ~0x40000000; }  // SCHED_RESET_ON_FORK
+
 bool is_real_time(int policy) {
-  policy &= ~0x40000000;  // SCHED_RESET_ON_FORK
+  policy = without_reset(policy);
   return policy == kRealTimeFifo || policy == kRealTimeRound || policy == kDeadline;
+}
+
+bool is_fair(int policy) {
+  policy = without_reset(policy);
+  return policy == kOther || policy == kBatch || policy == kIdle;
+}
+
+int clamped_nice(int nice) { return nice < -20 ? -20 : nice > 19 ? 19 : nice; }
+
+// setpriority(2), "EACCES": a lower value takes RLIMIT_NICE or CAP_SYS_NICE.
+bool may_have_nice(const Thread& thread, int nice) {
+  if (nice >= thread.nice) return true;
+  rlimit limit = {};
+  system_call(SYS_prlimit64, 0, RLIMIT_NICE, 0, address_of(&limit));
+  if (static_cast<uint64_t>(20 - nice) <= limit.rlim_cur) return true;
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  system_call(SYS_capget, address_of(&header), address_of(data));
+  return (data[0].effective & (1u << CAP_SYS_NICE)) != 0;
 }
 
 // The fiber that a pid argument names: 0 is the caller; null: another process, or nobody.
@@ -61,6 +87,7 @@ Result sys_prctl(CallFrame& frame) {
     case 59:  // PR_SET_SYSCALL_USER_DISPATCH: it would catch the runtime's own calls
       return -EINVAL;
     case PR_SET_SECCOMP:
+    case PR_SET_NO_NEW_PRIVS:  // a filter wants it on the same kernel thread, and no other has it
       return bind(frame);
     default:
       return kernel(frame);
@@ -123,6 +150,9 @@ Result sys_sched_getaffinity(CallFrame& frame) {
 namespace {
 
 Result set_policy(CallFrame& frame, Thread& thread, int policy, int priority) {
+  const bool takes_priority = is_real_time(policy) && without_reset(policy) != kDeadline;
+  if (takes_priority && (priority < 1 || priority > 99)) return -EINVAL;
+  if (!is_fair(policy) && !is_real_time(policy)) return -EINVAL;
   if (is_real_time(policy)) {
     if (&thread != &current_thread()) return -EPERM;
     bind(frame);  // the kernel's own answer follows below, on a thread of its own
@@ -134,7 +164,7 @@ Result set_policy(CallFrame& frame, Thread& thread, int policy, int priority) {
     const Result result = about_carrier(frame, &CallFrame::rdi);
     if (result < 0) return result;
   }
-  thread.policy = policy & ~0x40000000;
+  thread.policy = without_reset(policy);
   thread.priority = priority;
   return 0;
 }
@@ -188,10 +218,21 @@ Result sys_sched_setattr(CallFrame& frame) {
   Thread* thread = named_thread(frame.rdi);
   if (thread == nullptr) return kernel(frame);
   const auto* attributes = pointer<const SchedAttributes>(frame.rsi);
-  if (attributes == nullptr) return -EINVAL;
-  const Result result = set_policy(frame, *thread, static_cast<int>(attributes->policy),
-                                   static_cast<int>(attributes->priority));
-  if (result == 0) thread->nice = attributes->nice;
+  constexpr uint64_t kKnownFlags = 0x7f;  // SCHED_FLAG_ALL
+  constexpr uint64_t kKeepPolicy = 0x08, kKeepParameters = 0x10;
+  if (attributes == nullptr || frame.rdx != 0) return -EINVAL;
+  // sched_setattr(2), "E2BIG": the kernel says so and writes the size that it expects.
+  if (attributes->bytes != 0 && attributes->bytes < sizeof *attributes) return kernel(frame);
+  if ((attributes->flags & ~kKnownFlags) != 0) return -EINVAL;
+  const bool keeps = (attributes->flags & kKeepParameters) != 0;
+  const int policy = (attributes->flags & kKeepPolicy) != 0 ? thread->policy
+                                                            : static_cast<int>(attributes->policy);
+  const int priority = keeps ? thread->priority : static_cast<int>(attributes->priority);
+  const bool sets_nice = is_fair(policy) && without_reset(policy) != kIdle && !keeps;
+  const int nice = clamped_nice(attributes->nice);
+  if (sets_nice && !may_have_nice(*thread, nice)) return -EPERM;
+  const Result result = set_policy(frame, *thread, policy, priority);
+  if (result == 0 && sets_nice) thread->nice = nice;
   return result;
 }
 
@@ -207,14 +248,29 @@ Result sys_sched_getattr(CallFrame& frame) {
   return result;
 }
 
+namespace {
+
+// The kernel thread whose nice value is this thread's own; 0: none, the value is recorded only.
+// The first thread's is the process's, as others see it, whichever worker carries it now.
+int nice_carrier(const Thread& thread) {
+  if (thread.bound && thread.home != nullptr) return thread.home->kernel_tid;
+  return &thread == g_runtime.main_thread ? g_runtime.process_id : 0;
+}
+
+}  // namespace
+
 Result sys_setpriority(CallFrame& frame) {
   constexpr uint64_t kProcess = 0;  // PRIO_PROCESS: a thread, on Linux (setpriority(2))
   Thread* thread = frame.rdi == kProcess ? named_thread(frame.rsi) : nullptr;
   if (thread == nullptr) return kernel(frame);
-  if (thread == g_runtime.main_thread || thread->bound) return kernel(frame);
-  auto nice = static_cast<int>(frame.rdx);
-  if (nice < -20) nice = -20;
-  if (nice > 19) nice = 19;
+  const int nice = clamped_nice(static_cast<int>(frame.rdx));
+  if (const int carrier = nice_carrier(*thread); carrier != 0) {
+    frame.rsi = static_cast<uint64_t>(carrier);
+    const Result result = kernel(frame);
+    if (result < 0) return result;
+  } else if (!may_have_nice(*thread, nice)) {
+    return -EACCES;
+  }
   thread->nice = nice;
   return 0;
 }
@@ -222,7 +278,11 @@ Result sys_setpriority(CallFrame& frame) {
 Result sys_getpriority(CallFrame& frame) {
   constexpr uint64_t kProcess = 0;
   Thread* thread = frame.rdi == kProcess ? named_thread(frame.rsi) : nullptr;
-  if (thread == nullptr || thread == g_runtime.main_thread || thread->bound) return kernel(frame);
+  if (thread == nullptr) return kernel(frame);
+  if (const int carrier = nice_carrier(*thread); carrier != 0) {
+    frame.rsi = static_cast<uint64_t>(carrier);
+    return kernel(frame);
+  }
   return 20 - thread->nice;  // the kernel's form: 1 to 40 (getpriority(2))
 }
 

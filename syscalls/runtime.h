@@ -62,9 +62,8 @@ void forget_runtime(Thread& survivor);
 // Writes what --stats asked for to standard error.
 void print_stats();
 
-// What the runtime's workers always block in the kernel (all of it: worker_signal_mask()). SIGPIPE: a
-// broken pipe is told to the fiber whose call met it, not to the kernel thread that did the operation.
-inline constexpr uint64_t kWorkerSignalMask = uint64_t{1} << (13 - 1);
+// What the runtime's workers always block in the kernel: nothing. All of it: worker_signal_mask().
+inline constexpr uint64_t kWorkerSignalMask = 0;
 void set_kernel_mask(uint64_t mask);
 
 }  // namespace weft

@@ -35,6 +35,14 @@ uint64_t own_request(const SignalInfo& info) {
   return ours ? info.rest[1] : 0;
 }
 
+// An operation of this kernel thread met a broken pipe. The fiber that asked for it is told by its
+// call (send_broken_pipe_signal()); what the program sends itself does not come through the kernel.
+bool is_own_broken_pipe(const SignalInfo& info) {
+  constexpr int kSiUser = 0;
+  return info.number == kSigPipe && info.code == kSiUser &&
+         static_cast<int>(info.rest[0]) == g_runtime.process_id;
+}
+
 // In the master handler, all signals blocked, the runtime interrupted: no lock may be taken.
 void note_signal(Worker& worker, const SignalInfo& info) {
   SignalNotes& notes = notes_of(worker);
@@ -151,7 +159,7 @@ void block_what_kernel_keeps(Worker& worker, UserContext& context) {
   const uint64_t mask = worker_signal_mask();
   if ((mask & ~context.signal_mask) == 0) return;
   context.signal_mask |= mask;
-  notes_of(worker).applied_mask = 0;  // not known: see apply_worker_mask()
+  notes_of(worker).applied_mask = SignalNotes::kUnknownMask;  // not known: see apply_worker_mask()
 }
 
 // The worker ran the program's code and its fiber has something to look at: on the stack that a
@@ -249,6 +257,7 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
     on_fault(worker, *info, context);
     return;
   }
+  if (is_own_broken_pipe(*info)) return;
   const uint64_t request = own_request(*info);
   Fiber* fiber = worker.running;
   if (request == kPreempt && fiber != nullptr) {
@@ -277,7 +286,7 @@ extern "C" void weft_signal_entry(int number, SignalInfo* info, void* kernel_con
 extern "C" void weft_deliver_frame(SignalFrame* frame, bool is_fault_frame) {
   Thread& thread = current_thread();
   UserContext& context = frame->context;
-  notes_of(*current_worker()).applied_mask = 0;  // all signals are blocked
+  notes_of(*current_worker()).applied_mask = SignalNotes::kUnknownMask;  // all signals are blocked
   apply_worker_mask();
   if (is_fault_frame) {
     // Read anew; if another thread took the handler away, the instruction faults once more.
@@ -298,7 +307,7 @@ extern "C" void weft_deliver_frame(SignalFrame* frame, bool is_fault_frame) {
     // With signals blocked: what comes from here on arrives after the return.
     set_kernel_mask(~uint64_t{0});
     if ((thread.attention.load(std::memory_order_relaxed) & kAttentionSignal) == 0) break;
-    notes_of(*current_worker()).applied_mask = 0;
+    notes_of(*current_worker()).applied_mask = SignalNotes::kUnknownMask;
     apply_worker_mask();
   }
   // Back to the program, through sigreturn(2): with what is the kernel's on this worker, which may

@@ -9,14 +9,84 @@
 // (weft_signal_entry). Of what is lost the workers hear by message: one without the block is enough
 // for the kernel to deliver, and the decider is that one.
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <sys/syscall.h>
 
 #include "scheduler/scheduler.h"
+#include "scheduler/text.h"
 #include "syscalls/kernel.h"
 #include "syscalls/runtime.h"
 #include "syscalls/signal_state.h"
 
 namespace weft {
+namespace {
+
+// Never left to the kernel: faults, the runtime's own requests, and libc's signals for cancellation
+// and setuid(2), which are for threads that the kernel does not know.
+constexpr uint64_t kNeverKept =
+    kUncatchable | uint64_t{1} << (kSigIll - 1) | uint64_t{1} << (kSigTrap - 1) |
+    uint64_t{1} << (kSigBus - 1) | uint64_t{1} << (kSigFpe - 1) | uint64_t{1} << (kSigSegv - 1) |
+    uint64_t{1} << (kSigUrg - 1) | uint64_t{1} << (kSigSys - 1) | uint64_t{1} << (32 - 1) |
+    uint64_t{1} << (33 - 1);
+
+// The mask of a signalfd, from the line "sigmask:" of its fdinfo (proc(5)). 0: it is something else.
+uint64_t watched_by(const char* fd) {
+  Text<64> path;
+  path.append("/proc/self/fdinfo/").append(fd);
+  const long file = system_call(SYS_openat, AT_FDCWD, address_of(path.c_str()), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  char text[512] = {};
+  system_call(SYS_read, file, address_of(text), sizeof text - 1);
+  system_call(SYS_close, file);
+  static constexpr char kKey[] = "sigmask:\t";
+  uint64_t mask = 0;
+  for (const char* line = text; *line != 0; line++) {
+    size_t i = 0;
+    while (i + 1 < sizeof kKey && line[i] == kKey[i]) i++;
+    if (i + 1 != sizeof kKey) continue;
+    for (const char* digit = line + i; *digit > ' '; digit++) {
+      mask = mask << 4 | static_cast<uint64_t>(*digit <= '9' ? *digit - '0' : *digit - 'a' + 10);
+    }
+    break;
+  }
+  return mask;
+}
+
+bool is_signalfd(long folder, const char* fd) {
+  static constexpr char kTarget[] = "anon_inode:[signalfd]";
+  char target[sizeof kTarget] = {};
+  system_call(SYS_readlinkat, folder, address_of(fd), address_of(target), sizeof target - 1);
+  return text_equal(target, kTarget);
+}
+
+}  // namespace
+
+void find_signal_descriptors() {
+  struct Entry {  // struct linux_dirent64
+    uint64_t inode;
+    int64_t next;
+    uint16_t bytes;
+    uint8_t type;
+    char name[1];
+  };
+  const long folder = system_call(SYS_openat, AT_FDCWD, address_of("/proc/self/fd"),
+                                  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return;
+  uint64_t bits = 0;
+  alignas(Entry) char entries[4096];
+  for (;;) {
+    const long bytes = system_call(SYS_getdents64, folder, address_of(entries), sizeof entries);
+    if (bytes <= 0) break;
+    for (long at = 0; at < bytes;) {
+      const auto* entry = reinterpret_cast<const Entry*>(entries + at);
+      const char* name = entries + at + offsetof(Entry, name);
+      if (is_signalfd(folder, name)) bits |= watched_by(name);
+      at += entry->bytes;
+    }
+  }
+  system_call(SYS_close, folder);
+  g_signals.watched.fetch_or(bits & ~kNeverKept, std::memory_order_seq_cst);
+}
 
 uint64_t worker_signal_mask() {
   // Sequentially consistent: read again by apply_worker_mask() after the kernel was told.
@@ -75,7 +145,7 @@ void decide_what_kernel_keeps() {
 }
 
 void watch_signals(uint64_t bits) {
-  g_signals.watched.fetch_or(bits & ~kUncatchable, std::memory_order_seq_cst);
+  g_signals.watched.fetch_or(bits & ~kNeverKept, std::memory_order_seq_cst);
   decide_what_kernel_keeps();
   apply_worker_mask();
 }

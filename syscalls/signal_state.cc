@@ -74,7 +74,8 @@ bool is_taken_over(int number) {
   if (number == kSigUrg || number == kSigSegv || number == kSigBus) return true;
   const uint64_t handler = action_of(number).handler;
   if (handler == kActionIgnore) return false;
-  return handler != kActionDefault ||
+  // SIGPIPE: the kernel raises it for the thread that did an operation, which is not who asked.
+  return handler != kActionDefault || number == kSigPipe ||
          (g_signals.claimed.load(std::memory_order_relaxed) & signal_bit(number)) != 0;
 }
 
@@ -234,7 +235,7 @@ void take_over_signals(Thread& main_thread) {
   system_call(SYS_sigaltstack, 0, address_of(&stack));
   stack.flags &= ~kStackOnIt;
   claim_signals(mask);
-  // In the child of a fork a signalfd may be there from before.
+  find_signal_descriptors();
   decide_what_kernel_keeps();
   open_worker_for_signals(*current_worker());
 }

@@ -68,6 +68,8 @@ void notify_thread(Thread& thread);
 // goes to another.
 void set_signal_mask(Thread& thread, uint64_t mask);
 
+// Notes what the signalfds watch that were made before the runtime was there.
+void find_signal_descriptors();
 // A signalfd watches these from now on.
 void watch_signals(uint64_t bits);
 // Threads' masks, or what they wait for, changed in watched bits: decides anew what the kernel

@@ -89,7 +89,8 @@ struct SignalNotes {
   // The master handler's stack, and what the kernel thread's mask was made last; its own.
   void* stack = nullptr;
   size_t stack_bytes = 0;
-  uint64_t applied_mask = 0;
+  static constexpr uint64_t kUnknownMask = ~uint64_t{0};
+  uint64_t applied_mask = kUnknownMask;
 };
 
 // Makes the kernel thread of `worker` look at its running fiber's attention.

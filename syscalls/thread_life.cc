@@ -10,6 +10,7 @@
 #include "platform/thread_pointer.h"
 #include "scheduler/fiber_stack.h"
 #include "scheduler/futex_table.h"
+#include "syscalls/bound.h"
 #include "syscalls/call_table.h"
 #include "syscalls/counters.h"
 #include "syscalls/kernel.h"
@@ -172,7 +173,7 @@ void finish_exit(void* argument) {
   // at the same time, one at least sees that nobody is left.
   if (living_threads() == 0) end_process(status);
   // A bound worker has nothing left to run. Its few pages stay: it stands on them.
-  if (bound) platform::exit_kernel_thread();
+  if (bound) end_bound_worker();
 }
 
 }  // namespace

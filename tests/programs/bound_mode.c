@@ -1,7 +1,7 @@
-// bound_mode.c - threads with kernel state of their own among threads without: 20 of one, 50 of the
-// other. Checks that unshare(2), setns(2), personality(2), setfsuid(2), ioprio_set(2), capset(2),
-// keyctl(2), seccomp(2), prctl(2) PR_SET_SECCOMP, landlock_restrict_self(2), ptrace(2) and their kin
-// act on the calling thread only, and that it still locks, waits, reads, sleeps and is joined.
+// bound_mode.c - threads with kernel state of their own among threads without: 20 and 50.
+// Checks that unshare(2), setns(2), personality(2), setfsuid(2), ioprio_set(2), capset(2),
+// keyctl(2), seccomp(2), prctl(2) PR_SET_SECCOMP, landlock_restrict_self(2), ptrace(2) and their
+// kin act on the calling thread only, and that it still locks, waits, reads, sleeps, is joined.
 // A call that the system refuses (EPERM, ENOSYS, ...) is left out of its thread, not of the output.
 // SPDX-License-Identifier: Apache-2.0
 #include <linux/capability.h>
@@ -365,6 +365,24 @@ static void a_signal_ends_a_bound_threads_read(void) {
   EXPECT_SYS(close(never_written[1]));
 }
 
+static int count_ring_mappings(void) {
+  char line[1024];
+  int count = 0;
+  FILE* maps = fopen("/proc/self/maps", "re");
+  EXPECT(maps != NULL);
+  while (fgets(line, sizeof line, maps) != NULL) count += strstr(line, "io_uring") != NULL;
+  fclose(maps);
+  return count;
+}
+
+// A ring counts against RLIMIT_MEMLOCK (getrlimit(2)): one kept for each would soon use it up.
+static void ended_threads_leave_no_rings(void) {
+  const int before = count_ring_mappings();
+  for (int i = 0; i < 100; i++) join_thread(start_thread(bind_each_way, (void*)(intptr_t)2));
+  // The latest may be about to end: a joiner goes on a moment earlier.
+  AWAIT(count_ring_mappings() < before + 20);
+}
+
 int main(void) {
   EXPECT(getcwd(start_folder, sizeof start_folder) != NULL);
   temporary_template(folder);
@@ -374,6 +392,7 @@ int main(void) {
   RUN(bound_and_unbound_threads_work_together);
   RUN(nobody_else_sees_the_change);
   RUN(a_signal_ends_a_bound_threads_read);
+  RUN(ended_threads_leave_no_rings);
   EXPECT_SYS(rmdir(folder));
   return 0;
 }

@@ -1,7 +1,7 @@
 // raw_rings.c - a program's own rings and the kernel's older asynchronous I/O, by call number.
 // Checks io_uring_setup(2) (IORING_SETUP_SINGLE_ISSUER too), io_uring_enter(2) with a wait,
 // io_uring_register(2) with the fall-back that liburing has for ring descriptors, and io_setup(2),
-// io_submit(2), io_getevents(2), io_pgetevents and io_destroy(2) with a wait that another thread ends.
+// io_submit(2), io_getevents(2), io_pgetevents, io_destroy(2) with a wait that another thread ends.
 // SPDX-License-Identifier: Apache-2.0
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>

@@ -1,8 +1,9 @@
 // scheduling_setters.c - a thread's nice value, policy and priority: set, read back, kept apart.
 // Checks setpriority(2) "threads" and its clamping, sched_setscheduler(2), sched_setparam(2) and
-// sched_setattr(2) with their EINVAL and ESRCH, and that a thread with a real-time policy, where the
-// system grants one, still waits with the others (sched(7)).
+// sched_setattr(2) with their EINVAL and ESRCH, and that a thread with a real-time policy, where
+// the system grants one, still waits with the others (sched(7)).
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -61,6 +62,15 @@ static void nice_values_are_clamped_and_checked(void) {
   EXPECT_ERRNO(getpriority(PRIO_PROCESS, kNoSuchThread), ESRCH);
 }
 
+// Native and other runs print the same answer, which the system's limits and rights decide.
+static void a_lower_value_takes_a_right(void) {
+  EXPECT_SYS(setpriority(PRIO_PROCESS, 0, 12));
+  const int lowered = setpriority(PRIO_PROCESS, 0, 3);
+  if (lowered != 0) EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(read_nice(0), lowered == 0 ? 3 : 12);
+  say("a lower nice value is %s\n", lowered == 0 ? "granted" : "refused");
+}
+
 static void* report_nice_value(void* argument) {
   *(int*)argument = read_nice(0);
   return NULL;
@@ -71,6 +81,16 @@ static void a_new_thread_inherits_the_nice_value(void) {
   EXPECT_SYS(setpriority(PRIO_PROCESS, 0, 7));
   join_thread(start_thread(report_nice_value, &inherited));
   EXPECT_EQ(inherited, 7);
+}
+
+// What personality(2) changes is the kernel thread's: the nice value must not get lost beside it.
+static void the_nice_value_outlasts_other_changes(void) {
+  EXPECT_SYS(setpriority(PRIO_PROCESS, 0, 6));
+  EXPECT_SYS(personality(0xffffffff));
+  EXPECT_EQ(read_nice(0), 6);
+  EXPECT_EQ(read_nice((id_t)gettid()), 6);
+  EXPECT_SYS(setpriority(PRIO_PROCESS, (id_t)gettid(), 8));
+  EXPECT_EQ(read_nice(0), 8);
 }
 
 static void policies_are_read_back(void) {
@@ -150,8 +170,7 @@ static void a_real_time_thread_waits_with_the_others(void) {
     EXPECT_EQ(sched_getscheduler(0), SCHED_FIFO);
     EXPECT_SYS(sched_getparam(0, &parameter));
     EXPECT_EQ(parameter.sched_priority, 1);
-    // One that a new thread does not inherit unless it asks to (pthread_attr_setinheritsched(3)
-    // is inherit by default): back before the next one starts.
+    // Back before the next thread starts: it would inherit this (pthread_attr_setinheritsched(3)).
     parameter.sched_priority = 0;
     EXPECT_SYS(sched_setscheduler(0, SCHED_OTHER, &parameter));
     EXPECT_EQ(sched_getscheduler(gettid()), SCHED_OTHER);
@@ -169,7 +188,9 @@ static void a_real_time_thread_waits_with_the_others(void) {
 int main(void) {
   RUN(nice_values_are_each_threads_own);
   RUN(nice_values_are_clamped_and_checked);
+  RUN(a_lower_value_takes_a_right);
   RUN(a_new_thread_inherits_the_nice_value);
+  RUN(the_nice_value_outlasts_other_changes);
   RUN(policies_are_read_back);
   RUN(wrong_policies_are_refused);
   RUN(attributes_are_read_back);
