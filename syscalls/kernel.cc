@@ -47,7 +47,7 @@ bool is_never_restarted(uint64_t number) {
 //   the waiting side                           who has a signal for the fiber (notify_thread)
 //   1 blocking_tid = this kernel thread        1 sets kAttentionSignal
 //   2 full barrier                             2 full barrier
-//   3 looks at attention, then enters          3 reads blocking_tid; if set, pokes that thread, which
+//   3 looks at attention, then enters          3 reads blocking_tid; if set, pokes that thread: it
 //                                                gives up between 3 and the end of the wait
 // So a signal is seen at 3, or its poke finds the thread after 1 and cuts the call short. A poke
 // that comes too late for its call does no harm: the next one is done again.

@@ -60,11 +60,6 @@ void note_signal(Worker& worker, const SignalInfo& info) {
   post_notes(worker);
 }
 
-uint64_t deliverable_bits(const Thread& thread) {
-  return (thread.pending.bits() | g_signals.pending.bits()) &
-         ~thread.signal_mask.load(std::memory_order_relaxed);
-}
-
 bool take_deliverable(Thread& thread, SignalInfo& info) {
   const uint64_t unblocked = ~thread.signal_mask.load(std::memory_order_relaxed);
   return thread.pending.take(unblocked, info) || g_signals.pending.take(unblocked, info);
@@ -92,40 +87,6 @@ void call_handler(Thread& thread, const SignalAction& action, SignalInfo& info,
   }
   // Another worker's, maybe.
   current_worker()->in_runtime = 1;
-}
-
-// Delivers everything there is; on the fiber, in the runtime, signals open in the kernel.
-Delivered deliver_all(Thread& thread, UserContext& context) {
-  Delivered delivered;
-  SignalInfo info;
-  thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
-  // The mask of a wait (sigsuspend, ppoll) holds until all that it lets through is handled; the
-  // handlers see, and go back to, the one before.
-  const bool lent = thread.mask_to_restore;
-  const uint64_t lent_mask = thread.signal_mask.load(std::memory_order_relaxed);
-  uint64_t back = thread.saved_mask;
-  while (take_deliverable(thread, info)) {
-    const SignalAction action = action_of(info.number);
-    if (action.handler == kActionIgnore) continue;
-    if (action.handler == kActionDefault) {
-      if (!ignored_by_default(info.number) && !stops_by_default(info.number)) {
-        release_robust_locks_of_all();
-      }
-      take_default_action(info.number);
-      continue;
-    }
-    delivered.any = true;
-    if ((action.flags & kSaRestart) == 0) delivered.without_restart = true;
-    thread.mask_to_restore = false;
-    run_handler(thread, action, info, context,
-                lent ? back : thread.signal_mask.load(std::memory_order_relaxed));
-    if (lent) {
-      back = context.signal_mask;
-      set_signal_mask(thread, lent_mask);
-    }
-  }
-  if (lent && delivered.any) set_signal_mask(thread, back);
-  return delivered;
 }
 
 // A process that shares or copied our memory and is not live: its signals are the kernel's matter,
@@ -202,6 +163,44 @@ void open_worker_for_signals(Worker& worker) {
   const AlternateStack own{notes.stack, 0, notes.stack_bytes};
   system_call(SYS_sigaltstack, address_of(&own), 0);
   apply_worker_mask();
+}
+
+uint64_t deliverable_bits(const Thread& thread) {
+  return (thread.pending.bits() | g_signals.pending.bits()) &
+         ~thread.signal_mask.load(std::memory_order_relaxed);
+}
+
+Delivered deliver_all(Thread& thread, UserContext& context) {
+  Delivered delivered;
+  SignalInfo info;
+  thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
+  // The mask of a wait (sigsuspend, ppoll) holds until all that it lets through is handled; the
+  // handlers see, and go back to, the one before.
+  const bool lent = thread.mask_to_restore;
+  const uint64_t lent_mask = thread.signal_mask.load(std::memory_order_relaxed);
+  uint64_t back = thread.saved_mask;
+  while (take_deliverable(thread, info)) {
+    const SignalAction action = action_of(info.number);
+    if (action.handler == kActionIgnore) continue;
+    if (action.handler == kActionDefault) {
+      if (!ignored_by_default(info.number) && !stops_by_default(info.number)) {
+        release_robust_locks_of_all();
+      }
+      take_default_action(info.number);
+      continue;
+    }
+    delivered.any = true;
+    if ((action.flags & kSaRestart) == 0) delivered.without_restart = true;
+    thread.mask_to_restore = false;
+    run_handler(thread, action, info, context,
+                lent ? back : thread.signal_mask.load(std::memory_order_relaxed));
+    if (lent) {
+      back = context.signal_mask;
+      set_signal_mask(thread, lent_mask);
+    }
+  }
+  if (lent && delivered.any) set_signal_mask(thread, back);
+  return delivered;
 }
 
 void deliver_on_stack(Worker& worker, UserContext& context, uint64_t top, bool is_fault_frame) {
@@ -340,97 +339,6 @@ void read_noted_signals() {
 }
 
 bool has_deliverable_signal(Thread& thread) { return deliverable_bits(thread) != 0; }
-
-namespace {
-
-// What a handler sees of a call's caller. libc's ucontext_t is larger than the kernel's; the rest
-// is room for an FPU state, which a handler may load again (setcontext(3)).
-struct alignas(16) CallContext : UserContext {
-  uint64_t libc_room[83];
-  alignas(16) char fpu_image[512];
-};
-
-void fill_context(CallContext& context, const CallFrame& frame) {
-  auto* words = reinterpret_cast<uint64_t*>(&context);
-  for (size_t i = 0; i < sizeof context / sizeof(uint64_t); i++) words[i] = 0;
-  constexpr uint64_t kStrictSegments = 2 | 4;  // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
-  context.flags = kStrictSegments;
-  context.rdi = frame.rdi;
-  context.rsi = frame.rsi;
-  context.rdx = frame.rdx;
-  context.r10 = frame.r10;
-  context.r8 = frame.r8;
-  context.r9 = frame.r9;
-  context.rbx = frame.rbx;
-  context.rbp = frame.rbp;
-  context.r12 = frame.r12;
-  context.r13 = frame.r13;
-  context.r14 = frame.r14;
-  context.r15 = frame.r15;
-  context.rsp = frame.rsp;
-  context.rax = frame.result;
-  context.rip = *static_cast<const uint64_t*>(frame.site);  // Site::pc comes first
-  context.eflags = 0x202;                                   // IF, and the bit that is always set
-  context.r11 = context.eflags;  // as syscall leaves them
-  context.rcx = context.rip;
-  context.segments = 0x33 | uint64_t{0x2b} << 48;           // user code and stack on x86-64 Linux
-  asm volatile("fxsave64 %0" : "=m"(context.fpu_image));
-  // The image's last bytes are software's: no more state follows.
-  for (size_t i = 464; i < sizeof context.fpu_image; i++) context.fpu_image[i] = 0;
-  context.fpu_state = reinterpret_cast<uint64_t>(context.fpu_image);
-}
-
-// The program's registers are r8 to rip of the context.
-bool registers_differ(const UserContext& one, const UserContext& other) {
-  const uint64_t* left = &one.r8;
-  const uint64_t* right = &other.r8;
-  for (size_t i = 0; i < 17; i++) {
-    if (left[i] != right[i]) return true;
-  }
-  return false;
-}
-
-// A handler changed the context (to unwind, to run something else): it goes on there, not at the
-// call's end.
-[[noreturn]] void leave_by_context(CallContext& context) {
-  set_kernel_mask(~uint64_t{0});
-  Worker& worker = *current_worker();
-  SignalNotes& notes = notes_of(worker);
-  context.stack_pointer = notes.stack;
-  context.stack_flags = 0;
-  context.stack_bytes = notes.stack_bytes;
-  context.signal_mask = notes.applied_mask = worker_signal_mask();
-  worker.in_runtime = 0;
-  weft_leave_by_context(&context);
-}
-
-// With a large frame, so not part of the usual way through the gate.
-[[gnu::noinline]] Delivered deliver_at_call(Thread& thread, CallFrame& frame) {
-  CallContext context;
-  fill_context(context, frame);
-  const UserContext before = context;
-  const Delivered delivered = deliver_all(thread, context);
-  if (delivered.any && registers_differ(before, context)) leave_by_context(context);
-  return delivered;
-}
-
-}  // namespace
-
-Delivered deliver_signals(CallFrame& frame) {
-  Thread& thread = current_thread();
-  read_noted_signals();
-  if ((thread.attention.fetch_and(~(kAttentionPreempt | kAttentionKernelMask),
-                                  std::memory_order_relaxed) &
-       kAttentionKernelMask) != 0) {
-    apply_worker_mask();
-  }
-  if (deliverable_bits(thread) == 0) {
-    thread.attention.fetch_and(~kAttentionSignal, std::memory_order_seq_cst);
-    // One that came between the two is not lost: its sender sets the bit again.
-    if (deliverable_bits(thread) == 0) return {};
-  }
-  return deliver_at_call(thread, frame);
-}
 
 void send_broken_pipe_signal() {
   SignalInfo info;

@@ -1,11 +1,11 @@
 // signal_descriptors.cc - signals that stay pending in the kernel because a signalfd watches them.
-// A process's signal that every thread blocks waits where a signalfd reads it: in the kernel. So the
-// workers block it too, as long as no fiber unblocks it or waits for it.
+// A process's signal that every thread blocks waits where a signalfd reads it: in the kernel. So
+// the workers block it too, as long as no fiber unblocks it or waits for it.
 //   decider                                    a thread that unblocks the signal
 //   1 lock; read the masks of all threads      1 its mask = without the signal
 //   2 kept = what all block; unlock            2 decides as well, applies its worker's mask
-// The later decision sees both. What is gained is blocked on every worker at once: each gets a signal
-// of its own, which the kernel hands out before the process's, and whose handler adds to the mask
+// The later decision sees both. What is gained is blocked on every worker at once: each gets a
+// signal of its own, which the kernel hands out before the process's, and whose handler adds to the mask
 // (weft_signal_entry). Of what is lost the workers hear by message: one without the block is enough
 // for the kernel to deliver, and the decider is that one.
 // SPDX-License-Identifier: Apache-2.0

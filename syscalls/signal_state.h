@@ -94,6 +94,10 @@ bool is_fault(const SignalInfo& info);
 // finds there; what it leaves there becomes the fiber's (sigreturn(2)).
 void run_handler(Thread& thread, const SignalAction& action, SignalInfo& info,
                  UserContext& context, uint64_t shown_mask);
+// What the thread would take now. A moment's truth.
+uint64_t deliverable_bits(const Thread& thread);
+// Delivers everything there is; on the fiber, in the runtime, signals open in the kernel.
+Delivered deliver_all(Thread& thread, UserContext& context);
 // Moves the delivery from the master handler's stack to one whose top is given; `context` is the
 // kernel's, in its frame. The runtime is entered.
 [[noreturn]] void deliver_on_stack(Worker& worker, UserContext& context, uint64_t top,

@@ -151,7 +151,14 @@ uint64_t bytes_of(const Transfer& transfer) {
 Result write_all(CallFrame& frame, const Transfer& transfer, int64_t deadline) {
   constexpr uint64_t kPipeBytes = 65536;  // the default capacity, pipe(7)
   const uint64_t wanted = bytes_of(transfer);
-  if (wanted > kPipeBytes && transfer.offset == kFilePosition) return off_load(frame);
+  if (wanted > kPipeBytes && transfer.offset == kFilePosition) {
+    const Result result = off_load(frame);
+    if (result != kRestartCall) return result;
+    // A signal came before the pool had begun. The call had: what there is room for is written.
+    const Result some =
+        try_write(frame, transfer.vector, transfer.count, transfer.offset, transfer.rw_flags);
+    return some > 0 ? some : result;
+  }
   Result result = complete(op_for(frame, transfer, OpKind::write, OpKind::write_vector), deadline);
   if (result <= 0 || static_cast<uint64_t>(result) >= wanted) return result;
   auto written = static_cast<uint64_t>(result);

@@ -87,12 +87,6 @@ static void* fault_now(void* argument) {
   return NULL;
 }
 
-static void* dangling_exit(void* argument) {
-  // exit() in a thread while the first thread returns from main: either may win, with one status.
-  (void)argument;
-  exit(3);
-}
-
 static const struct {
   const char* name;
   void* (*body)(void*);
@@ -121,10 +115,6 @@ int main(int count, char** arguments) {
   if (strcmp(way, "return_from_main") == 0) {
     printf("flushed by return\n");
     return 5;
-  }
-  if (strcmp(way, "two_exits") == 0) {
-    start_thread(dangling_exit, NULL);
-    return 3;
   }
   for (size_t i = 0; i < sizeof kEndingThreads / sizeof kEndingThreads[0]; i++) {
     if (strcmp(way, kEndingThreads[i].name) == 0) {
